@@ -1,0 +1,80 @@
+# Makefile - build, test and check Heddle; everything lands in build/
+# SPDX-License-Identifier: Apache-2.0
+#
+#   make demo     install what is missing, build, run the main job
+#   make check    install what is missing, run every test and linter
+#   make          build the programs        make test   run the tests
+#   make lint     formatting, analysers     make show   what was found here
+#   make golden   compare with transformers' log-probabilities, in full
+#   make fuzz     60 s of each fuzzer       make gpu-probe, make gpu-bundle
+
+# --- what this machine has ---------------------------------------------------
+have = $(shell pkg-config --exists $(1) 2>/dev/null && echo y)
+JANSSON := $(call have,jansson)
+URING := $(call have,liburing)
+CUNIT := $(call have,cunit)
+NVCC := $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+
+# --- flags -------------------------------------------------------------------
+CC = gcc
+B = build
+SAN =
+OPT = -O2 -g
+WARN = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes \
+	-Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2 -Wundef \
+	-Wcast-qual -Wimplicit-fallthrough -Werror
+# No fused multiply-add that the source does not write: one arithmetic.
+ALL = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fno-common \
+	-ffp-contract=off -fstack-protector-strong -pthread \
+	$(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
+	-fno-sanitize-recover=all) \
+	$(shell pkg-config --cflags jansson liburing cunit 2>/dev/null)
+LINK = $(if $(SAN),-fsanitize=$(SAN)) -pthread -Wl,-z,relro,-z,now
+LIBS = -ljansson -luring -lm
+
+# make V=1 shows the commands.
+Q = $(if $(V),,@)
+
+# --- sources -----------------------------------------------------------------
+base_c = $(wildcard base/*.c)
+memmgr_c = $(wildcard memmgr/*.c)
+gpu_c = $(wildcard gpu/cpu/*.c)
+engine_c = $(wildcard engine/*.c)
+dataplane_c = $(wildcard dataplane/*.c)
+library_c = $(base_c) $(memmgr_c) $(gpu_c) $(engine_c)
+
+obj = $(patsubst %,$(B)/%.o,$(1))
+
+PROGRAMS =
+
+all: $(PROGRAMS)
+
+$(B)/%.c.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC $(B)/$<"
+	$(Q)$(CC) $(ALL) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# --- tests and what they link --------------------------------------------------
+include tests/tests.mk
+
+# --- whole jobs ----------------------------------------------------------------
+check:
+	@tools/setup.sh check
+	@tests/check.sh
+
+lint:
+	@tools/lint.sh
+
+show:
+	@echo "cc $$($(CC) -dumpfullversion -dumpversion)" \
+	"jansson $(if $(JANSSON),yes,NO) liburing $(if $(URING),yes,NO)" \
+	"cunit $(if $(CUNIT),yes,NO) nvcc $(if $(NVCC),$(NVCC),NO: no CUDA here)"
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all demo demo-run check test lint show clean golden fuzz \
+	gpu-probe gpu-bundle
+.DELETE_ON_ERROR:

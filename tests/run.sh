@@ -1,0 +1,42 @@
+#!/bin/bash
+# run.sh - run test programs, add up their verdicts (programs -> one line)
+# SPDX-License-Identifier: Apache-2.0
+# usage: tests/run.sh [-t TALLY] PROGRAM...
+# Each program prints "suite NAME: P passed, F failed, S skipped"; one that
+# ends otherwise (crash, sanitizer, time limit) counts as one failure. With
+# -t the numbers are also added to the file TALLY as "P F S".
+set -u
+tally=
+[ "${1:-}" = -t ] && tally=$2 && shift 2
+passed=0 failed=0 skipped=0
+for program; do
+	log=$program.log
+	timeout 900 "$program" >"$log" 2>&1
+	status=$?
+	line=$(grep -aE '^suite [^:]*: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
+	if [ "$status" = 77 ]; then
+		skipped=$((skipped + 1))
+		echo "SKIP $program: $(tail -n 1 "$log")"
+		continue
+	fi
+	if [ -z "$line" ]; then
+		failed=$((failed + 1))
+		echo "FAIL $program: ended with status $status"
+		tail -n 40 "$log"
+		continue
+	fi
+	read -r p f s < <(sed -E 's/^suite [^:]*: ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/' <<<"$line")
+	# A sanitizer may end a program after its verdict.
+	[ "$status" != 0 ] && [ "$f" = 0 ] && f=1
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	grep -a '^ *Test: .*SKIP: \|^ *SKIP: ' "$log" | sed 's/.*SKIP: /  SKIP /'
+	if [ "$f" != 0 ]; then
+		echo "FAIL $line (status $status)"
+		grep -av ' \.\.\.passed$' "$log" | tail -n 60
+	else
+		echo "ok   ${line#suite }"
+	fi
+done
+[ -n "$tally" ] && echo "$passed $failed $skipped" >>"$tally"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]

@@ -1,0 +1,64 @@
+#!/bin/bash
+# lint.sh - formatting, layers and analysers over the tree (sources -> verdict)
+# SPDX-License-Identifier: Apache-2.0
+# Prints one line per check, "ok NAME" or "FAIL NAME" with the findings above
+# it; exit status 1 when one failed.
+set -u
+cd "$(dirname "$0")/.."
+mapfile -t sources < <(git ls-files -co --exclude-standard '*.c')
+mapfile -t headers < <(git ls-files -co --exclude-standard '*.h' '*.cuh')
+mapfile -t kernels < <(git ls-files -co --exclude-standard '*.cu')
+nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+cuda=${nvcc:+${nvcc%/bin/nvcc}/include}
+failed=0
+check() {
+	local name=$1
+	shift
+	if "$@"; then echo "ok   lint: $name"; else
+		echo "FAIL lint: $name"
+		failed=1
+	fi
+}
+format() {
+	clang-format --dry-run -Werror "${sources[@]}" "${headers[@]}" "${kernels[@]}"
+}
+# Files that need CUDA's headers are left out where there are none.
+analysable() {
+	for file in "${sources[@]}"; do
+		if [ -n "$cuda" ] || ! grep -q 'cuda_driver.h\|<cuda\.h>\|<cublasLt\.h>' "$file"; then
+			echo "$file"
+		fi
+	done
+}
+tidy() {
+	local jobs log
+	log=$(mktemp)
+	jobs=$(nproc)
+	analysable | xargs -P "$jobs" -n 4 sh -c '
+		cuda=$0
+		clang-tidy --quiet "$@" -- -std=gnu11 -D_GNU_SOURCE -I. \
+			${cuda:+-isystem "$cuda"} -DHEDDLE_SOURCE_ROOT=\".\" 2>/dev/null || exit 255' \
+		"$cuda" >"$log" 2>&1
+	local status=$?
+	[ "$status" = 0 ] || cat "$log"
+	rm -f "$log"
+	return "$status"
+}
+cpp() {
+	analysable | cppcheck --quiet --std=c11 --enable=warning,performance,portability \
+		--inline-suppr --suppress=missingInclude --suppress=missingIncludeSystem \
+		--suppress=preprocessorErrorDirective --error-exitcode=1 -j "$(nproc)" -I. \
+		-D__linux__ -D_GNU_SOURCE --file-list=-
+}
+spdx() {
+	local missing
+	missing=$(grep -L 'SPDX-License-Identifier: Apache-2.0' "${sources[@]}" \
+		"${headers[@]}" "${kernels[@]}" Makefile tools/*.sh tests/*.sh)
+	[ -z "$missing" ] || { echo "no SPDX line: $missing"; return 1; }
+}
+check layers tools/check-layers.sh
+check spdx spdx
+check clang-format format
+check cppcheck cpp
+check clang-tidy tidy
+exit "$failed"
