@@ -15,6 +15,7 @@ $(call test,log,base/log.c)
 $(call test,dtype,base/dtype.c)
 $(call test,ring,base/ring.c)
 $(call test,request,base/request.c)
+$(call test,step,engine/step.c base/error.c)
 
 $(TESTS):
 	@mkdir -p $(@D)

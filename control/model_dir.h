@@ -1,0 +1,26 @@
+/* model_dir.h - open the files of a model's directory (path -> descriptors) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why:   the one place where a path of the operator becomes descriptors.
+ *        Names inside the directory are opened beneath it (openat2 with
+ *        RESOLVE_BENEATH), so a symbolic link cannot lead out of it, except
+ *        into the blobs folder of a Hugging Face cache, which is how
+ *        snapshots are stored.
+ * Threads: one thread; start-up or control only.
+ */
+#ifndef HEDDLE_CONTROL_MODEL_DIR_H
+#define HEDDLE_CONTROL_MODEL_DIR_H
+
+#include "engine/files.h"
+
+/*
+ * Open config.json (required), generation_config.json and
+ * model.safetensors.index.json (optional) and every *.safetensors. Links are
+ * followed only inside the directory, or to ../../blobs/NAME when the
+ * directory is a snapshot of a Hugging Face cache. -ENOENT, -EACCES, -EINVAL
+ * with a text that names the path. On error nothing is open.
+ */
+int model_dir_open(
+	const char *path, struct model_files *out, struct error *err);
+
+#endif

@@ -1,0 +1,64 @@
+/* reader.h - stream byte ranges of files through staging (disk -> sink) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why:   weights are read once, straight to where they stay. Reads are large,
+ *        aligned and many at a time (io_uring), past the page cache where
+ *        the file system allows it (O_DIRECT), so that loading costs neither
+ *        a second copy in memory nor everybody else's cache. Offsets in
+ *        checkpoints are not aligned, so bytes pass through a fixed ring of
+ *        staging buffers, READER_DEPTH x READER_CHUNK_BYTES in all.
+ * Fallbacks, each told in struct reader_info: no io_uring (kernel, seccomp)
+ *        -> pread; no O_DIRECT -> through the page cache.
+ * Ownership: descriptors and segments are borrowed; the descriptors' status
+ *        flags are restored.
+ * Threads: one; the sink runs on it, between reads, in no particular order
+ *        of offsets.
+ */
+#ifndef HEDDLE_ENGINE_READER_H
+#define HEDDLE_ENGINE_READER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/files.h"
+
+#define READER_CHUNK_BYTES (1u << 20)
+#define READER_DEPTH 8
+#define READER_ALIGN_BYTES 4096 /* of offsets, lengths and buffers */
+
+struct read_segment {
+	uint32_t file; /* index into model_files.weights */
+	uint64_t offset_bytes; /* in the file */
+	uint64_t size_bytes;
+};
+
+struct reader_info {
+	bool used_io_uring;
+	uint32_t direct_file_count; /* files read with O_DIRECT */
+	uint64_t read_bytes;
+};
+
+struct reader_sink {
+	/*
+	 * `length` bytes of segment `segment`, from `offset_bytes` of it on.
+	 * Returns 0 or -errno, which ends the run; it may set err.
+	 */
+	int (*take)(void *arg, uint32_t segment, uint64_t offset_bytes,
+		const uint8_t *data, size_t length);
+	/* After each chunk: bytes of segments delivered so far. May be NULL. */
+	void (*progress)(void *arg, uint64_t done_bytes);
+	void *arg;
+};
+
+/*
+ * Deliver every byte of every segment to the sink exactly once. segments are
+ * sorted by file, then offset, and do not overlap. -EIO when a file ends
+ * early or a read fails (the text names the file), -ENOMEM.
+ */
+int reader_run(const struct model_files *files,
+	const struct read_segment *segments, uint32_t count,
+	const struct reader_sink *sink, struct reader_info *out,
+	struct error *err);
+
+#endif
