@@ -109,6 +109,7 @@ float f8_e4m3_to_f32(uint8_t bits)
 
 float dtype_load(const void *data, enum dtype type, size_t index)
 {
+	assert((unsigned)type < DTYPE_COUNT);
 	switch (type) {
 	case DTYPE_F32:
 		return ((const float *)data)[index];
@@ -117,27 +118,18 @@ float dtype_load(const void *data, enum dtype type, size_t index)
 	case DTYPE_F16:
 		return f16_to_f32(((const uint16_t *)data)[index]);
 	case DTYPE_F8_E4M3:
-		return f8_e4m3_to_f32(((const uint8_t *)data)[index]);
 	default:
-		break;
+		return f8_e4m3_to_f32(((const uint8_t *)data)[index]);
 	}
-	assert(!"dtype");
-	return 0;
 }
 
 void dtype_store(void *data, enum dtype type, size_t index, float value)
 {
-	switch (type) {
-	case DTYPE_F32:
+	assert(type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16);
+	if (type == DTYPE_F32)
 		((float *)data)[index] = value;
-		return;
-	case DTYPE_BF16:
+	else if (type == DTYPE_BF16)
 		((uint16_t *)data)[index] = f32_to_bf16(value);
-		return;
-	case DTYPE_F16:
+	else
 		((uint16_t *)data)[index] = f32_to_f16(value);
-		return;
-	default:
-		assert(!"dtype");
-	}
 }

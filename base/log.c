@@ -38,8 +38,9 @@ void log_open(const char *name, enum log_target target, enum log_level max)
 }
 
 /* "name: level: text: reason\n"; returns its length. */
-static size_t format_line(char *line, enum log_level level, const char *reason,
-	const char *format, va_list args)
+__attribute__((format(printf, 4, 0))) static size_t format_line(char *line,
+	enum log_level level, const char *reason, const char *format,
+	va_list args)
 {
 	int length = snprintf(line, LINE_BYTES - 1, "%s: %s: ", log_state.name,
 		levels[level].word);
@@ -65,7 +66,7 @@ static size_t format_line(char *line, enum log_level level, const char *reason,
 	return used;
 }
 
-static void write_line(
+__attribute__((format(printf, 3, 0))) static void write_line(
 	enum log_level level, bool with_errno, const char *format, va_list args)
 {
 	int saved = errno;

@@ -96,7 +96,8 @@ struct expert_store_config {
  * base for adapters: enough that a gap is found for every run which the two
  * limits above allow, in whatever order instances come and go. The argument
  * stands in expert_shape.c. DeepSeek-V2-Lite in bf16 with 16 rows and 128
- * slots: 20 GB of addresses per layer, half a terabyte in all.
+ * slots: 17.7 GB of addresses per layer, 0.46 TB in all; with 256 rows and
+ * 2,295 slots 8.4 TB.
  */
 uint64_t expert_store_area_pages(
 	const struct expert_store_config *config, size_t page_size_bytes);
@@ -168,6 +169,9 @@ struct expert_view {
 	const uint64_t *slot_offset; /* [layer][slot], bytes */
 	uint32_t slot_stride; /* elements from one layer to the next */
 	const vmm_addr *tensor; /* [layer] address of slot 0 */
+	uint32_t instance_count; /* rows of the map */
+	const uint8_t *published; /* [instance_count] 1 = rows of a step may
+				     name it */
 };
 
 void expert_store_view(

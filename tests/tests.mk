@@ -1,12 +1,21 @@
 # tests.mk - the test programs and what each one links: the list is the proof
 # that a module stands alone (included by Makefile)
 # SPDX-License-Identifier: Apache-2.0
-suite_o = $(call obj,tests/suite.c)
-# $(call test,NAME,SOURCES): build/tests/test_NAME
-test = $(eval TESTS += $$(B)/tests/test_$(1))$(eval $$(B)/tests/test_$(1): \
-	$$(call obj,tests/test_$(1).c tests/suite.c $(2)))
 
-error_c = base/error.c
+# $(call test,NAME,SOURCES,WRAPPED): build/tests/test_NAME links its own file,
+# the frame and SOURCES; WRAPPED functions pass through tests/fake/fake_os.c.
+test = $(eval TESTS += $$(B)/tests/test_$(1))$(eval $$(B)/tests/test_$(1): \
+	$$(call obj,tests/test_$(1).c tests/suite.c $(2)))$(eval \
+	$$(B)/tests/test_$(1): WRAP = $(foreach f,$(3),-Wl,--wrap=$(f)))
+
+allocators = malloc calloc realloc reallocarray strdup strndup \
+	posix_memalign aligned_alloc free
+mappers = memfd_create ftruncate fallocate mmap mprotect munmap
+files = open openat fstat read pread close
+uring = io_uring_queue_init io_uring_queue_exit
+
+reference_c = $(gpu_c) base/dtype.c
+engine_test_c = tests/engine_case.c control/model_dir.c $(library_c)
 
 $(call test,check,)
 $(call test,error,base/error.c)
@@ -15,14 +24,43 @@ $(call test,log,base/log.c)
 $(call test,dtype,base/dtype.c)
 $(call test,ring,base/ring.c)
 $(call test,request,base/request.c)
+
+vmm_test_c = memmgr/vmm_host.c base/error.c base/clock.c \
+	tests/fake/fake_vmm.c tests/fake/fake_os.c tests/fake/aborts.c
+pages_test_c = memmgr/pages.c memmgr/number_set.c $(vmm_test_c)
+experts_test_c = memmgr/experts.c memmgr/experts_create.c \
+	memmgr/experts_check.c memmgr/expert_shape.c memmgr/range.c \
+	base/dtype.c $(pages_test_c)
+kv_test_c = memmgr/kv.c memmgr/kv_layout.c base/dtype.c $(pages_test_c)
+
+$(call test,number_set,memmgr/number_set.c tests/fake/aborts.c)
+$(call test,vmm,$(vmm_test_c),$(allocators) $(mappers) $(files))
+$(call test,pages,$(pages_test_c),$(allocators) $(mappers) $(files))
+$(call test,range,memmgr/range.c $(pages_test_c))
+$(call test,experts,$(experts_test_c),$(allocators) $(mappers) $(files))
+$(call test,expert_sizes,$(experts_test_c))
+$(call test,kv,$(kv_test_c),$(allocators) $(mappers) $(files))
+$(call test,memmgr,$(sort $(experts_test_c) $(kv_test_c)))
+
+
 $(call test,step,engine/step.c base/error.c)
 
 $(TESTS):
 	@mkdir -p $(@D)
 	@echo "  LD $@"
-	$(Q)$(CC) $(LINK) $(WRAP) -o $@ $^ -lcunit $(LIBS)
+	$(Q)$(CC) $(LINK) $(WRAP) -o $@ $(filter %.o,$^) -lcunit $(LIBS)
 
 tests: $(TESTS)
 
 test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
+
+# What has threads, for ThreadSanitizer.
+THREADED = $(addprefix $(B)/tests/test_,ring)
+
+tests-threads: $(THREADED)
+
+test-threads: $(THREADED)
+	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(THREADED)
+
+.PHONY: tests test tests-threads test-threads
