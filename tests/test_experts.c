@@ -268,12 +268,15 @@ static void test_expert_store_add__row_is_base_until_published(void)
 	open_store(&f);
 	a = add(&f, counts_a, ids_a);
 	CU_ASSERT_EQUAL(a, 1);
+	CU_ASSERT_TRUE(f.view.published[INSTANCE_BASE]);
+	CU_ASSERT_FALSE(f.view.published[a]);
 	epoch = expert_store_epoch(f.store);
 	for (uint32_t l = 0; l < LAYERS; l++)
 		for (uint32_t e = 0; e < EXPERTS; e++)
 			CU_ASSERT_EQUAL(slot_of(&f, a, l, e), e);
 	expert_store_publish(f.store, a);
 	expert_store_check(f.store);
+	CU_ASSERT_TRUE(f.view.published[a]);
 	CU_ASSERT(expert_store_epoch(f.store) > epoch);
 	for (uint32_t l = 0; l < LAYERS; l++)
 		for (uint32_t e = 0; e < EXPERTS; e++) {
@@ -288,6 +291,7 @@ static void test_expert_store_add__row_is_base_until_published(void)
 						f.store, a, l, e));
 		}
 	CU_ASSERT_EQUAL(expert_store_remove(f.store, a), 0);
+	CU_ASSERT_FALSE(f.view.published[a]);
 	for (uint32_t l = 0; l < LAYERS; l++)
 		for (uint32_t e = 0; e < EXPERTS; e++)
 			CU_ASSERT_EQUAL(slot_of(&f, a, l, e), e);
