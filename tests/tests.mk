@@ -42,6 +42,14 @@ $(call test,expert_sizes,$(experts_test_c))
 $(call test,kv,$(kv_test_c),$(allocators) $(mappers) $(files))
 $(call test,memmgr,$(sort $(experts_test_c) $(kv_test_c)))
 
+$(call test,workers,gpu/cpu/workers.c)
+$(call test,linear,tests/ops_case.c $(reference_c))
+$(call test,norm,tests/ops_case.c $(reference_c))
+$(call test,attention,tests/ops_case.c $(reference_c))
+$(call test,mla,tests/ops_case.c $(reference_c))
+$(call test,router,$(reference_c))
+$(call test,moe,$(reference_c))
+$(call test,sample,$(reference_c))
 
 $(call test,step,engine/step.c base/error.c)
 
@@ -56,7 +64,7 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring)
+THREADED = $(addprefix $(B)/tests/test_,ring workers)
 
 tests-threads: $(THREADED)
 
