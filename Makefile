@@ -5,8 +5,8 @@
 #   make check    install what is missing, run every test and linter
 #   make          build the programs        make test   run the tests
 #   make lint     formatting, analysers     make show   what was found here
-#   make golden   compare with transformers' log-probabilities, in full
-#   make fuzz     60 s of each fuzzer       make gpu-probe, make gpu-bundle
+#   make fuzz     60 s of each fuzzer       make goldens   make them again
+#   make gpu-probe, make gpu-bundle, make cuda: see docs/gpu-runs.md
 
 # --- what this machine has ---------------------------------------------------
 have = $(shell pkg-config --exists $(1) 2>/dev/null && echo y)
@@ -75,6 +75,8 @@ show:
 clean:
 	rm -rf build build-*
 
-.PHONY: all demo demo-run check test lint show clean golden fuzz \
-	gpu-probe gpu-bundle
+include bench/gpu/gpu.mk
+
+.PHONY: all demo demo-run check lint show clean goldens fuzz \
+	gpu-probe gpu-bundle cuda
 .DELETE_ON_ERROR:

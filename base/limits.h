@@ -60,7 +60,7 @@
 #define KV_PAGES_PER_BLOCK_MAX 32
 
 /* Pages: the host back end accepts no smaller ones. */
-#define PAGE_SIZE_BYTES_MIN (64u * 1024)
+#define PAGE_SIZE_BYTES_MIN 65536u
 #define PAGE_COUNT_MAX (1u << 26)
 
 #endif

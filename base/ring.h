@@ -72,7 +72,8 @@ struct ring {
 };
 
 _Static_assert(offsetof(struct ring, head) == CACHE_LINE_BYTES, "own line");
-_Static_assert(offsetof(struct ring, tail) == 2 * CACHE_LINE_BYTES, "own line");
+_Static_assert(offsetof(struct ring, tail) == (size_t)2 * CACHE_LINE_BYTES,
+	"own line");
 
 /* Bytes of a ring of `count` entries; 0 when count is not a power of two. */
 size_t ring_size(uint32_t count);

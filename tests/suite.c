@@ -66,6 +66,17 @@ float suite_gauss(uint64_t *state)
 	return sum - 6.0f;
 }
 
+void *suite_calloc(size_t count, size_t size_bytes)
+{
+	void *memory = calloc(count ? count : 1, size_bytes);
+
+	if (!memory) {
+		fprintf(stderr, "suite: no memory\n");
+		abort();
+	}
+	return memory;
+}
+
 void suite_skip(const char *reason)
 {
 	skip_count++;

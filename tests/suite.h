@@ -46,6 +46,9 @@ uint32_t suite_below(uint64_t *state, uint32_t bound);
 /* Normal-like float, mean 0, deviation about 1. */
 float suite_gauss(uint64_t *state);
 
+/* Zeroed memory, or the end of the test program: never NULL. */
+void *suite_calloc(size_t count, size_t size_bytes);
+
 /* Record a skip with its reason; shown loudly at the end. */
 void suite_skip(const char *reason);
 

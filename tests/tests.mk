@@ -53,6 +53,16 @@ $(call test,sample,$(reference_c))
 
 $(call test,step,engine/step.c base/error.c)
 
+
+# The card probe: what of it needs no card; its host code against a driver
+# library with no card behind it (built by bench/gpu/gpu.mk; 77 without CUDA's
+# headers).
+$(call test,probe_util,tests/probe_json_check.c $(addprefix bench/gpu/, \
+	probe_stats.c probe_json.c probe_names.c probe_record.c probe_args.c \
+	probe_report.c))
+$(call test,probe_fake,tests/probe_json_check.c bench/gpu/probe_names.c \
+	bench/gpu/probe_record.c)
+
 $(TESTS):
 	@mkdir -p $(@D)
 	@echo "  LD $@"

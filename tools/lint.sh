@@ -23,9 +23,10 @@ format() {
 	clang-format --dry-run -Werror "${sources[@]}" "${headers[@]}" "${kernels[@]}"
 }
 # Files that need CUDA's headers are left out where there are none.
+needs_cuda='<(cuda|cublasLt)\.h>|"(bench/gpu/)?(cuda_driver|probe|probe_section|probe_range|probe_dev)\.h"|fake_cuda\.h"'
 analysable() {
 	for file in "${sources[@]}"; do
-		if [ -n "$cuda" ] || ! grep -q 'cuda_driver.h\|<cuda\.h>\|<cublasLt\.h>' "$file"; then
+		if [ -n "$cuda" ] || ! grep -qE "$needs_cuda" "$file"; then
 			echo "$file"
 		fi
 	done
@@ -34,10 +35,10 @@ tidy() {
 	local jobs log
 	log=$(mktemp)
 	jobs=$(nproc)
-	analysable | xargs -P "$jobs" -n 4 sh -c '
+	analysable | xargs -P "$jobs" -n 1 sh -c '
 		cuda=$0
 		clang-tidy --quiet "$@" -- -std=gnu11 -D_GNU_SOURCE -I. \
-			${cuda:+-isystem "$cuda"} -DHEDDLE_SOURCE_ROOT=\".\" 2>/dev/null || exit 255' \
+			${cuda:+-isystem "$cuda"} 2>/dev/null || exit 255' \
 		"$cuda" >"$log" 2>&1
 	local status=$?
 	[ "$status" = 0 ] || cat "$log"
