@@ -67,6 +67,11 @@ check:
 lint:
 	@tools/lint.sh
 
+# The golden data again, from the seeds; needs some 3 GB for PyTorch.
+goldens:
+	@tools/golden/setup.sh build/golden-venv
+	build/golden-venv/bin/python tools/golden/make_goldens.py --out tests/golden
+
 show:
 	@echo "cc $$($(CC) -dumpfullversion -dumpversion)" \
 	"jansson $(if $(JANSSON),yes,NO) liburing $(if $(URING),yes,NO)" \
@@ -77,6 +82,6 @@ clean:
 
 include bench/gpu/gpu.mk
 
-.PHONY: all demo demo-run check lint show clean goldens fuzz \
+.PHONY: all demo demo-run check lint show clean goldens \
 	gpu-probe gpu-bundle cuda
 .DELETE_ON_ERROR:

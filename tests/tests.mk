@@ -51,6 +51,20 @@ $(call test,router,$(reference_c))
 $(call test,moe,$(reference_c))
 $(call test,sample,$(reference_c))
 
+json_c = engine/json_text.c base/error.c tests/fake/fake_os.c
+config_test_c = engine/config.c engine/config_families.c \
+	engine/config_experts.c engine/rope.c engine/generation.c $(json_c)
+plan_test_c = engine/plan.c engine/names.c engine/roles.c \
+	engine/weight_index.c engine/safetensors.c engine/files.c \
+	control/model_dir.c base/dtype.c tests/st_builder.c tests/st_model.c \
+	tests/checkpoint.c $(config_test_c)
+
+$(call test,config,tests/published_configs.c $(config_test_c),$(allocators))
+$(call test,safetensors,engine/safetensors.c tests/st_builder.c \
+	$(json_c),$(allocators) fstat pread)
+$(call test,plan,$(plan_test_c),$(allocators) fstat pread)
+$(call test,model_dir,control/model_dir.c engine/files.c base/error.c \
+	tests/fake/fake_os.c,$(allocators) $(files))
 $(call test,step,engine/step.c base/error.c)
 
 
@@ -81,4 +95,4 @@ tests-threads: $(THREADED)
 test-threads: $(THREADED)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(THREADED)
 
-.PHONY: tests test tests-threads test-threads
+.PHONY: fuzz tests test tests-threads test-threads

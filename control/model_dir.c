@@ -1,0 +1,263 @@
+/* model_dir.c - open the files of a model's directory (path -> descriptors) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "control/model_dir.h"
+
+#define WEIGHT_SUFFIX ".safetensors"
+/* Where a snapshot of a Hugging Face cache links to, and nowhere else. */
+#define BLOBS_DIR "../../blobs"
+#define SNAPSHOTS_DIR "../../snapshots"
+
+struct folder {
+	int fd;
+	const char *path; /* as the operator wrote it */
+	struct error *err;
+};
+
+/* A descriptor or -errno; glibc has no wrapper for this call. */
+static int open_beneath(int dir, const char *name, int flags, uint64_t resolve)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | resolve,
+	};
+	long fd = syscall(SYS_openat2, dir, name, &how, sizeof(how));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+/* Not a fifo, whose opening would wait for a writer. */
+static int open_file(int dir, const char *name, uint64_t resolve)
+{
+	return open_beneath(
+		dir, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, resolve);
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* models--NAME/snapshots/REVISION: is our parent called snapshots? */
+static bool is_snapshot(int dir)
+{
+	struct stat parent, snapshots;
+
+	return fstatat(dir, "..", &parent, 0) == 0 &&
+	       fstatat(dir, SNAPSHOTS_DIR, &snapshots, AT_SYMLINK_NOFOLLOW) ==
+		       0 &&
+	       same_file(&parent, &snapshots);
+}
+
+/* Follow exactly ../../blobs/NAME; -EXDEV for any other link. */
+static int open_blob(int dir, const char *name)
+{
+	const char *blob;
+	char target[512];
+	ssize_t length = readlinkat(dir, name, target, sizeof(target));
+	int blobs, fd;
+
+	if (length < 0 || (size_t)length >= sizeof(target))
+		return -EXDEV;
+	target[length] = '\0';
+	if (strncmp(target, BLOBS_DIR "/", strlen(BLOBS_DIR "/")) != 0)
+		return -EXDEV;
+	blob = target + strlen(BLOBS_DIR "/");
+	if (strchr(blob, '/') || !is_snapshot(dir))
+		return -EXDEV;
+	blobs = openat(dir, BLOBS_DIR,
+		O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (blobs < 0)
+		return -errno;
+	fd = open_file(blobs, blob, RESOLVE_NO_SYMLINKS);
+	close(blobs);
+	return fd;
+}
+
+static int refuse(const struct folder *folder, const char *name, int code)
+{
+	const char *reason = strerror(code);
+
+	if (code == EXDEV || code == ELOOP) {
+		code = EINVAL;
+		reason = "is a link that leads out of the directory";
+	} else if (code == ENOTDIR) {
+		code = EINVAL;
+	}
+	return error_set(
+		folder->err, code, "%s/%s: %s", folder->path, name, reason);
+}
+
+/* Takes the descriptor. */
+static int adopt(const struct folder *folder, int fd, const char *name,
+	struct model_file *out)
+{
+	struct stat st;
+
+	if (fstat(fd, &st)) {
+		int code = errno;
+
+		close(fd);
+		return refuse(folder, name, code);
+	}
+	if (!S_ISREG(st.st_mode)) {
+		close(fd);
+		return error_set(folder->err, EINVAL,
+			"%s/%s: is not a regular file", folder->path, name);
+	}
+	if (out->name != name)
+		snprintf(out->name, sizeof(out->name), "%s", name);
+	out->fd = fd;
+	out->size_bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int open_required(
+	const struct folder *folder, const char *name, struct model_file *out)
+{
+	int fd = open_file(folder->fd, name, 0);
+
+	if (fd == -EXDEV)
+		fd = open_blob(folder->fd, name);
+	if (fd < 0)
+		return refuse(folder, name, -fd);
+	return adopt(folder, fd, name, out);
+}
+
+/* A link that leads nowhere is an error, not an absent file. */
+static int open_optional(
+	const struct folder *folder, const char *name, struct model_file *out)
+{
+	struct stat st;
+
+	if (fstatat(folder->fd, name, &st, AT_SYMLINK_NOFOLLOW) &&
+		errno == ENOENT)
+		return 0;
+	return open_required(folder, name, out);
+}
+
+static bool is_weight_name(const char *name)
+{
+	size_t length = strlen(name), suffix = strlen(WEIGHT_SUFFIX);
+
+	return length > suffix &&
+	       !strcmp(name + length - suffix, WEIGHT_SUFFIX);
+}
+
+static int add_weight(const struct folder *folder, const char *name,
+	struct model_files *files)
+{
+	struct model_file *grown, *file;
+
+	if (files->weight_count == MODEL_FILE_COUNT_MAX)
+		return error_set(folder->err, EINVAL,
+			"%s: more than %d weight files", folder->path,
+			MODEL_FILE_COUNT_MAX);
+	grown = reallocarray(
+		files->weights, files->weight_count + 1, sizeof(*grown));
+	if (!grown)
+		return error_set(folder->err, ENOMEM,
+			"%s: no memory for its files", folder->path);
+	files->weights = grown;
+	file = &grown[files->weight_count++];
+	*file = (struct model_file){.fd = -1};
+	snprintf(file->name, sizeof(file->name), "%s", name);
+	return 0;
+}
+
+static int list_weights(
+	const struct folder *folder, DIR *list, struct model_files *files)
+{
+	const struct dirent *entry;
+	int rc = 0;
+
+	while (rc == 0) {
+		errno = 0;
+		entry = readdir(list);
+		if (!entry)
+			break;
+		if (is_weight_name(entry->d_name))
+			rc = add_weight(folder, entry->d_name, files);
+	}
+	if (rc == 0 && errno)
+		return error_set(folder->err, errno, "%s: cannot be listed: %s",
+			folder->path, strerror(errno));
+	return rc;
+}
+
+static int compare_file(const void *a, const void *b)
+{
+	const struct model_file *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+static int open_weights(const struct folder *folder, struct model_files *files)
+{
+	int fd = open_beneath(folder->fd, ".", O_RDONLY | O_DIRECTORY, 0);
+	DIR *list = fd < 0 ? NULL : fdopendir(fd);
+	int rc;
+
+	if (!list) {
+		int code = fd < 0 ? -fd : errno;
+
+		if (fd >= 0)
+			close(fd);
+		return refuse(folder, ".", code);
+	}
+	rc = list_weights(folder, list, files);
+	closedir(list);
+	if (rc == 0 && files->weight_count == 0)
+		return error_set(folder->err, ENOENT,
+			"%s: holds no *" WEIGHT_SUFFIX, folder->path);
+	if (rc)
+		return rc;
+	qsort(files->weights, files->weight_count, sizeof(*files->weights),
+		compare_file);
+	for (uint32_t i = 0; rc == 0 && i < files->weight_count; i++)
+		rc = open_required(
+			folder, files->weights[i].name, &files->weights[i]);
+	return rc;
+}
+
+static int open_all(const struct folder *folder, struct model_files *files)
+{
+	int rc = open_required(folder, "config.json", &files->config);
+
+	if (rc == 0)
+		rc = open_optional(
+			folder, "generation_config.json", &files->generation);
+	if (rc == 0)
+		rc = open_optional(
+			folder, "model.safetensors.index.json", &files->index);
+	return rc ? rc : open_weights(folder, files);
+}
+
+int model_dir_open(const char *path, struct model_files *out, struct error *err)
+{
+	struct folder folder = {-1, path, err};
+	int rc;
+
+	assert(path && out);
+	model_files_init(out);
+	folder.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (folder.fd < 0)
+		return error_set(err, errno == ENOTDIR ? EINVAL : errno,
+			"%s: %s", path, strerror(errno));
+	rc = open_all(&folder, out);
+	close(folder.fd);
+	if (rc)
+		model_files_close(out);
+	return rc;
+}
