@@ -41,13 +41,18 @@ memmgr_c = $(wildcard memmgr/*.c)
 gpu_c = $(wildcard gpu/cpu/*.c)
 engine_c = $(wildcard engine/*.c)
 dataplane_c = $(wildcard dataplane/*.c)
+eval_c = $(wildcard control/eval*.c) control/model_dir.c
 library_c = $(base_c) $(memmgr_c) $(gpu_c) $(engine_c)
 
 obj = $(patsubst %,$(B)/%.o,$(1))
 
-PROGRAMS =
+PROGRAMS = $(B)/heddle-eval
 
 all: $(PROGRAMS)
+
+$(B)/heddle-eval: $(call obj,$(eval_c) $(library_c))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
 
 $(B)/%.c.o: %.c
 	@mkdir -p $(@D)
@@ -60,6 +65,13 @@ $(B)/%.c.o: %.c
 include tests/tests.mk
 
 # --- whole jobs ----------------------------------------------------------------
+demo:
+	@tools/setup.sh build
+	@$(MAKE) --no-print-directory demo-run
+
+demo-run: $(B)/heddle-eval
+	@deploy/demo.sh $(B)/heddle-eval
+
 check:
 	@tools/setup.sh check
 	@tests/check.sh

@@ -66,6 +66,11 @@ $(call test,plan,$(plan_test_c),$(allocators) fstat pread)
 $(call test,model_dir,control/model_dir.c engine/files.c base/error.c \
 	tests/fake/fake_os.c,$(allocators) $(files))
 $(call test,step,engine/step.c base/error.c)
+$(call test,reader,tests/fake/fake_os.c engine/reader.c base/error.c,$(uring))
+$(call test,load,tests/fake/fake_os.c tests/st_builder.c control/model_dir.c \
+	$(library_c),$(allocators) $(mappers) $(files) $(uring))
+$(call test,golden,$(engine_test_c))
+$(call test,invariance,$(engine_test_c))
 
 
 # The card probe: what of it needs no card; its host code against a driver
@@ -82,13 +87,63 @@ $(TESTS):
 	@echo "  LD $@"
 	$(Q)$(CC) $(LINK) $(WRAP) -o $@ $(filter %.o,$^) -lcunit $(LIBS)
 
+# heddle-eval as a user meets it.
+TESTS += $(B)/tests/test_eval
+$(B)/tests/test_eval: $(B)/heddle-eval
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/eval.sh $(B)\n' >$@
+	@chmod +x $@
+
+# $(call fuzz,NAME,SOURCES): build/tests/replay_NAME runs the corpus as a plain
+# test; build-fuzz/fuzz_NAME is made by `make fuzz`.
+fuzz = $(eval FUZZ += $(1))$(eval fuzz_$(1)_c = tests/fuzz/fuzz_$(1).c $(2))$(eval \
+	$$(B)/tests/replay_$(1): $$(call obj,tests/fuzz/replay.c \
+	tests/fuzz/fuzz_$(1).c $(2)))
+fuzz_engine_c = $(filter-out tests/fake/fake_os.c,$(config_test_c))
+
+$(call fuzz,safetensors,engine/safetensors.c tests/st_builder.c \
+	engine/json_text.c base/error.c base/dtype.c)
+$(call fuzz,config,engine/names.c engine/roles.c $(fuzz_engine_c))
+$(call fuzz,index,tests/checkpoint.c tests/st_model.c tests/st_builder.c \
+	engine/plan.c engine/names.c engine/roles.c engine/weight_index.c \
+	engine/safetensors.c engine/files.c base/dtype.c $(fuzz_engine_c))
+
+REPLAYS = $(FUZZ:%=$(B)/tests/replay_%)
+$(REPLAYS):
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
+
+TESTS += $(B)/tests/test_fuzz_corpus
+$(B)/tests/test_fuzz_corpus: $(REPLAYS)
+	@printf '#!/bin/sh\nexec tests/fuzz/corpus.sh $(B) $(FUZZ)\n' >$@
+	@chmod +x $@
+
+# make fuzz [FUZZ_SECONDS=60]: libFuzzer on each target in turn; what it finds
+# lands in build-fuzz/, to be added to tests/fuzz/corpus with its fix.
+FUZZ_SECONDS = 60
+fuzz:
+	@mkdir -p build-fuzz
+	$(foreach f,$(FUZZ),$(call fuzz_one,$(f)))
+
+define fuzz_one
+	clang -g -O1 $(filter-out -fsanitize=% -Werror,$(ALL)) \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+		-o build-fuzz/fuzz_$(1) $(fuzz_$(1)_c) $(LIBS)
+	@mkdir -p build-fuzz/$(1)
+	build-fuzz/fuzz_$(1) -max_total_time=$(FUZZ_SECONDS) -timeout=20 \
+		-rss_limit_mb=3000 -artifact_prefix=build-fuzz/$(1)- \
+		-print_final_stats=1 build-fuzz/$(1) tests/fuzz/corpus/$(1)
+
+endef
+
 tests: $(TESTS)
 
 test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers)
+THREADED = $(addprefix $(B)/tests/test_,ring workers golden)
 
 tests-threads: $(THREADED)
 

@@ -1,0 +1,98 @@
+/* eval.h - what the commands of heddle-eval share */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why:   heddle-eval runs the engine with no server around it, to prove and
+ *        to look: score, generate, inspect.
+ * Errors: commands return 0 or -errno with a text in struct error; only
+ *        main() prints it, as one line, and exits with 1.
+ * Threads: one, beside the back end's workers.
+ */
+#ifndef HEDDLE_CONTROL_EVAL_H
+#define HEDDLE_CONTROL_EVAL_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/forward.h"
+#include "engine/load.h"
+#include "engine/step.h"
+#include "memmgr/vmm.h"
+
+struct eval_options {
+	const char *model; /* directory */
+	const char *input; /* score: JSON lines, "-" = standard input */
+	const char *ids; /* generate: token ids of the prompt */
+	enum dtype kv_type;
+	uint32_t thread_count; /* 0 = one per core */
+	uint32_t chunk_rows; /* rows of a prefill step */
+	uint64_t page_size_bytes; /* 0 = by the model's size */
+	uint32_t top_count; /* alternatives to print */
+	uint32_t token_max; /* generate: tokens to draw */
+	bool ignore_eos;
+	bool has_sampling; /* some sampling option was given */
+	struct sample_params sampling;
+};
+
+/* A loaded model with everything that a step needs. */
+struct eval_session {
+	struct vmm vmm;
+	struct model *model;
+	struct ops ops;
+	struct forward *forward;
+	struct step step;
+	/* the one sequence that runs */
+	uint32_t *blocks; /* [block_count] */
+	uint32_t block_count;
+	uint32_t *pages; /* [block_count][pages_per_block] */
+	uint32_t block_max;
+};
+
+/*
+ * Load the model for sequences of up to token_max tokens and steps of
+ * options->chunk_rows rows, each of which may be sampled.
+ */
+int eval_session_open(const struct eval_options *options, uint32_t token_max,
+	struct eval_session *out, struct error *err);
+void eval_session_close(struct eval_session *session);
+
+/* Take blocks until the sequence has room for token_count tokens. */
+int eval_session_grow(
+	struct eval_session *session, uint32_t token_count, struct error *err);
+
+/* Forget the sequence. */
+void eval_session_reset(struct eval_session *session);
+
+/*
+ * Fill session->step with tokens [first, first + count) of `ids`, without
+ * samples; the caller adds those and runs it.
+ */
+void eval_session_fill(struct eval_session *session, const uint32_t *ids,
+	uint32_t first, uint32_t count);
+
+/* Open and read only the configuration. */
+int eval_read_config(const char *model, struct model_config *config,
+	struct generation_config *generation, struct error *err);
+
+/* "[id, logprob], ..." as %.9g. */
+void eval_print_top(const struct sample_result *result);
+
+/* A number as JSON: %.9g, or null where JSON has none. */
+void eval_print_number(double value);
+
+struct token_list {
+	uint32_t *ids; /* owned by whoever holds the list */
+	uint32_t count;
+};
+
+/*
+ * Token ids, each below the vocabulary, from the text of a JSON array or of
+ * an object with such an array as "ids". where names the place in errors.
+ */
+int eval_parse_ids(const char *text, size_t length, const char *where,
+	uint32_t vocab, struct token_list *out, struct error *err);
+
+int eval_score(const struct eval_options *options, struct error *err);
+int eval_generate(const struct eval_options *options, struct error *err);
+int eval_inspect(const struct eval_options *options, struct error *err);
+
+#endif
