@@ -1,7 +1,6 @@
 /* config.c - what a model is (config.json -> struct model_config) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
-#include <errno.h>
 #include <string.h>
 
 #include "engine/config_parts.h"

@@ -131,6 +131,7 @@ static int deliver(struct run *run, const struct chunk *chunk)
 static int read_failed(struct run *run, const struct chunk *chunk, int code)
 {
 	const struct model_file *file = &run->files->weights[chunk->file];
+	uint64_t at = chunk->offset_bytes + chunk->filled_bytes;
 	struct stat now;
 
 	if (code == 0)
@@ -139,9 +140,7 @@ static int read_failed(struct run *run, const struct chunk *chunk, int code)
 			file->name,
 			fstat(file->fd, &now) ? -1LL : (long long)now.st_size);
 	return error_set(run->err, EIO, "%s: reading at byte %llu failed: %s",
-		file->name,
-		(unsigned long long)(chunk->offset_bytes + chunk->filled_bytes),
-		strerror(-code));
+		file->name, (unsigned long long)at, strerror(-code));
 }
 
 static void set_direct(struct run *run, uint32_t file)

@@ -27,12 +27,15 @@ struct tally {
 /* log softmax(logits)[id], in double. */
 static double logprob_of(const float *logits, uint32_t vocab, uint32_t id)
 {
-	double max = -INFINITY, sum = 0;
+	/* logits[0] is in both from the start, so that the sum is positive. */
+	double max = (double)logits[0], sum = 1;
 
-	for (uint32_t v = 0; v < vocab; v++)
-		max = fmax(max, (double)logits[v]);
-	for (uint32_t v = 0; v < vocab; v++)
-		sum += exp((double)logits[v] - max);
+	for (uint32_t v = 1; v < vocab; v++) {
+		double next = fmax(max, (double)logits[v]);
+
+		sum = sum * exp(max - next) + exp((double)logits[v] - next);
+		max = next;
+	}
 	return (double)logits[id] - max - log(sum);
 }
 

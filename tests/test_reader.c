@@ -160,7 +160,7 @@ static void test_reader_run__random_segments(void)
 		check_bytes(&f);
 		CU_ASSERT_EQUAL(fcntl(f.file[2].fd, F_GETFL), flags);
 	}
-	printf("io_uring %s, direct on %u of %u files ",
+	printf("io_uring %s, direct on %u of %d files ",
 		info.used_io_uring ? "yes" : "no", info.direct_file_count,
 		FILES);
 	close_fixture(&f);

@@ -38,7 +38,7 @@ tidy() {
 	analysable | xargs -P "$jobs" -n 1 sh -c '
 		cuda=$0
 		clang-tidy --quiet "$@" -- -std=gnu11 -D_GNU_SOURCE -I. \
-			${cuda:+-isystem "$cuda"} 2>/dev/null || exit 255' \
+			${cuda:+-isystem "$cuda"} 2>/dev/null || exit 1' \
 		"$cuda" >"$log" 2>&1
 	local status=$?
 	[ "$status" = 0 ] || cat "$log"
