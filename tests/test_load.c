@@ -69,6 +69,7 @@ static bool may_be_survived(enum fake_os_call call)
 	case FAKE_OS_URING_INIT: /* pread instead */
 	case FAKE_OS_OPEN: /* of vm.max_map_count: its usual value instead */
 	case FAKE_OS_READ:
+	case FAKE_OS_FCNTL: /* without O_DIRECT */
 	case FAKE_OS_FALLOCATE: /* a hole that is not punched at release */
 		return true;
 	default:

@@ -268,6 +268,47 @@ static void test_reader_run__sink_fails(void)
 	close_fixture(&f);
 }
 
+/* Whatever is in flight when submitting fails has to be waited for. */
+static void test_reader_run__submit_fails(void)
+{
+	uint64_t state = suite_seed(17);
+	struct fixture f;
+
+	open_fixture(&f, &state);
+	random_segments(&f, &state);
+	for (uint64_t n = 1; n < 6; n++) {
+		struct reader_info info;
+		struct error err = {0};
+
+		f.last_progress = 0;
+		fake_os_reset();
+		fake_os_fail(FAKE_OS_URING_SUBMIT, n, EBADR);
+		CU_ASSERT_EQUAL(run(&f, &info, &err), -EIO);
+		CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "submitting reads"));
+	}
+	fake_os_disarm();
+	close_fixture(&f);
+}
+
+/* A file system that has no O_DIRECT: the page cache serves. */
+static void test_reader_run__without_direct(void)
+{
+	uint64_t state = suite_seed(18);
+	struct reader_info info;
+	struct error err = {0};
+	struct fixture f;
+
+	open_fixture(&f, &state);
+	random_segments(&f, &state);
+	fake_os_reset();
+	fake_os_fail(FAKE_OS_FCNTL, 2, EINVAL);
+	CU_ASSERT_EQUAL(run(&f, &info, &err), 0);
+	CU_ASSERT_EQUAL(info.direct_file_count, FILES - 1);
+	check_bytes(&f);
+	fake_os_disarm();
+	close_fixture(&f);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -277,6 +318,8 @@ int main(void)
 		SUITE_CASE(reader_run__file_shrank),
 		SUITE_CASE(reader_run__read_fails),
 		SUITE_CASE(reader_run__sink_fails),
+		SUITE_CASE(reader_run__submit_fails),
+		SUITE_CASE(reader_run__without_direct),
 	};
 
 	return SUITE_MAIN("reader", cases);

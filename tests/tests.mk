@@ -12,7 +12,7 @@ allocators = malloc calloc realloc reallocarray strdup strndup \
 	posix_memalign aligned_alloc free
 mappers = memfd_create ftruncate fallocate mmap mprotect munmap
 files = open openat fstat read pread close
-uring = io_uring_queue_init io_uring_queue_exit
+uring = io_uring_queue_init io_uring_submit_and_wait io_uring_queue_exit fcntl
 
 reference_c = $(gpu_c) base/dtype.c
 engine_test_c = tests/engine_case.c control/model_dir.c $(library_c)

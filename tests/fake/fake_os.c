@@ -45,6 +45,8 @@ REAL ssize_t __real_pread(int fd, void *to, size_t size, off_t offset);
 REAL int __real_close(int fd);
 REAL int __real_io_uring_queue_init(
 	unsigned entries, struct io_uring *ring, unsigned flags);
+REAL int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
+REAL int __real_fcntl(int fd, int command, ...);
 REAL void __real_io_uring_queue_exit(struct io_uring *ring);
 
 void *__wrap_malloc(size_t size);
@@ -71,6 +73,8 @@ ssize_t __wrap_pread(int fd, void *to, size_t size, off_t offset);
 int __wrap_close(int fd);
 int __wrap_io_uring_queue_init(
 	unsigned entries, struct io_uring *ring, unsigned flags);
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count);
+int __wrap_fcntl(int fd, int command, ...);
 void __wrap_io_uring_queue_exit(struct io_uring *ring);
 
 /* The one piece of state: the functions under test have no context for us. */
@@ -88,7 +92,8 @@ const char *fake_os_call_name(enum fake_os_call call)
 {
 	static const char *const names[] = {"allocate", "memfd_create",
 		"ftruncate", "fallocate", "mmap", "mprotect", "open", "fstat",
-		"read", "io_uring_queue_init", "any"};
+		"read", "fcntl", "io_uring_queue_init",
+		"io_uring_submit_and_wait", "any"};
 
 	assert(call <= FAKE_OS_ANY);
 	return names[call];
@@ -373,6 +378,30 @@ int __wrap_io_uring_queue_init(
 	rc = __real_io_uring_queue_init(entries, ring, flags);
 	os.rings += rc == 0;
 	return rc;
+}
+
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
+{
+	if (fails(FAKE_OS_URING_SUBMIT))
+		return -os.code;
+	return __real_io_uring_submit_and_wait(ring, count);
+}
+
+/* All commands in use here take one number or none. */
+int __wrap_fcntl(int fd, int command, ...)
+{
+	va_list args;
+	long value;
+
+	va_start(args, command);
+	value = va_arg(args, long);
+	va_end(args);
+	if ((command != F_SETFL || (value & O_DIRECT)) &&
+		fails(FAKE_OS_FCNTL)) {
+		errno = os.code;
+		return -1;
+	}
+	return __real_fcntl(fd, command, value);
 }
 
 void __wrap_io_uring_queue_exit(struct io_uring *ring)

@@ -7,12 +7,14 @@
  *        pass through here (memfd_create, ftruncate, fallocate, mmap,
  *        mprotect, munmap, malloc, calloc, realloc, reallocarray, strdup,
  *        strndup, posix_memalign, aligned_alloc, free, open, openat, fstat,
- *        read, pread, close, io_uring_queue_init, io_uring_queue_exit). What
+ *        read, pread, close, fcntl, io_uring_queue_init,
+ *        io_uring_submit_and_wait, io_uring_queue_exit). What
  *        is not wrapped goes to the system and is not counted. To balance,
  *        wrap the allocators together with free, open with close, mmap with
  *        munmap.
  *        With nothing armed every call goes straight through.
- * Not failable: free, munmap, close, io_uring_queue_exit and an mmap that
+ * Not failable: free, munmap, close, io_uring_queue_exit, an fcntl that sets
+ *        flags without O_DIRECT (back to what they were), and an mmap that
  *        puts nothing (MAP_FIXED | MAP_ANONYMOUS) over a range: they give
  *        back, and nobody can act on their failure. fake_os_fail_withdrawal()
  *        fails the last of these alone.
@@ -35,7 +37,9 @@ enum fake_os_call {
 	FAKE_OS_OPEN, /* open, openat */
 	FAKE_OS_FSTAT,
 	FAKE_OS_READ, /* read, pread */
+	FAKE_OS_FCNTL,
 	FAKE_OS_URING_INIT,
+	FAKE_OS_URING_SUBMIT,
 	FAKE_OS_CALL_COUNT,
 	FAKE_OS_ANY = FAKE_OS_CALL_COUNT
 };
