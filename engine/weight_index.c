@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/json_text.h"
+#include "base/json_text.h"
 #include "engine/weight_index.h"
 
 #define SINGLE_FILE "model.safetensors"

@@ -51,7 +51,7 @@ $(call test,router,$(reference_c))
 $(call test,moe,$(reference_c))
 $(call test,sample,$(reference_c))
 
-json_c = engine/json_text.c base/error.c tests/fake/fake_os.c
+json_c = base/json_text.c base/error.c tests/fake/fake_os.c
 config_test_c = engine/config.c engine/config_families.c \
 	engine/config_experts.c engine/rope.c engine/generation.c $(json_c)
 plan_test_c = engine/plan.c engine/names.c engine/roles.c \
@@ -72,6 +72,23 @@ $(call test,load,tests/fake/fake_os.c tests/st_builder.c control/model_dir.c \
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 
+
+tokenizer_c = $(wildcard dataplane/tokenizer*.c) dataplane/detokenizer.c \
+	dataplane/stop_set.c dataplane/utf8.c base/error.c base/json_text.c
+$(call test,tokenizer,tests/text_case.c tests/fake/fake_os.c \
+	$(tokenizer_c),$(allocators))
+$(call test,tokenizer_bpe,tests/text_case.c $(tokenizer_c))
+$(call test,tokenizer_pattern,dataplane/tokenizer_pattern.c \
+	dataplane/tokenizer_pattern_ascii.c \
+	dataplane/tokenizer_pattern_translate.c \
+	dataplane/tokenizer_unicode.c dataplane/utf8.c base/error.c)
+$(call test,detokenizer,tests/text_case.c tests/fake/fake_os.c \
+	$(tokenizer_c),$(allocators))
+$(call test,text_golden,tests/text_case.c $(tokenizer_c))
+
+jinja_c = $(wildcard dataplane/jinja*.c) base/error.c base/clock.c
+$(call test,jinja,tests/fake/fake_os.c $(jinja_c),$(allocators))
+$(call test,chat,tests/fake/fake_os.c dataplane/chat.c $(jinja_c),$(allocators))
 
 # The card probe: what of it needs no card; its host code against a driver
 # library with no card behind it (built by bench/gpu/gpu.mk; 77 without CUDA's
@@ -102,11 +119,16 @@ fuzz = $(eval FUZZ += $(1))$(eval fuzz_$(1)_c = tests/fuzz/fuzz_$(1).c $(2))$(ev
 fuzz_engine_c = $(filter-out tests/fake/fake_os.c,$(config_test_c))
 
 $(call fuzz,safetensors,engine/safetensors.c tests/st_builder.c \
-	engine/json_text.c base/error.c base/dtype.c)
+	base/json_text.c base/error.c base/dtype.c)
 $(call fuzz,config,engine/names.c engine/roles.c $(fuzz_engine_c))
 $(call fuzz,index,tests/checkpoint.c tests/st_model.c tests/st_builder.c \
 	engine/plan.c engine/names.c engine/roles.c engine/weight_index.c \
 	engine/safetensors.c engine/files.c base/dtype.c $(fuzz_engine_c))
+
+$(call fuzz,tokenizer_json,$(tokenizer_c))
+$(call fuzz,encode,tests/text_case.c $(tokenizer_c))
+$(call fuzz,jinja_source,dataplane/chat.c $(jinja_c))
+$(call fuzz,jinja_input,dataplane/chat.c $(jinja_c))
 
 REPLAYS = $(FUZZ:%=$(B)/tests/replay_%)
 $(REPLAYS):

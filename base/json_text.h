@@ -1,8 +1,8 @@
 /* json_text.h - JSON that nobody vouches for (text -> fields) */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Why:   config.json, generation_config.json, the index and the headers of
- *        safetensors files are all JSON from outside. This is the one place
+ * Why:   config.json, generation_config.json, tokenizer.json, the index and
+ *        the headers of safetensors files are all JSON from outside. This is the one place
  *        where such text meets the parser (libjansson), and the one way in
  *        which fields are read: typed, in a range, with the field's name in
  *        the error.
@@ -18,8 +18,8 @@
  *        process: nobody else may set another.
  * Threads: any; a json_t belongs to one thread.
  */
-#ifndef HEDDLE_ENGINE_JSON_TEXT_H
-#define HEDDLE_ENGINE_JSON_TEXT_H
+#ifndef HEDDLE_BASE_JSON_TEXT_H
+#define HEDDLE_BASE_JSON_TEXT_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/json_text.h"
+#include "base/json_text.h"
 
 /* libjansson's allocator has no argument to carry this in. */
 static _Thread_local struct {
