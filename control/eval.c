@@ -16,6 +16,10 @@ enum option_key {
 	OPTION_MODEL = 256,
 	OPTION_INPUT,
 	OPTION_IDS,
+	OPTION_TEXT,
+	OPTION_PARSE_SPECIAL,
+	OPTION_KEEP_SPECIAL,
+	OPTION_NO_SPECIAL,
 	OPTION_TOP,
 	OPTION_KV_DTYPE,
 	OPTION_THREADS,
@@ -37,6 +41,10 @@ static const struct option long_options[] = {
 	{"model", required_argument, NULL, OPTION_MODEL},
 	{"input", required_argument, NULL, OPTION_INPUT},
 	{"ids", required_argument, NULL, OPTION_IDS},
+	{"text", required_argument, NULL, OPTION_TEXT},
+	{"parse-special", no_argument, NULL, OPTION_PARSE_SPECIAL},
+	{"keep-special", no_argument, NULL, OPTION_KEEP_SPECIAL},
+	{"no-special", no_argument, NULL, OPTION_NO_SPECIAL},
 	{"top", required_argument, NULL, OPTION_TOP},
 	{"kv-dtype", required_argument, NULL, OPTION_KV_DTYPE},
 	{"threads", required_argument, NULL, OPTION_THREADS},
@@ -58,19 +66,33 @@ static const struct option long_options[] = {
 
 static const char usage[] =
 	"usage: heddle-eval score --model DIR --input FILE.jsonl [--top N]\n"
-	"       heddle-eval generate --model DIR --ids 1,2,3 [--max-tokens N]\n"
+	"       heddle-eval generate --model DIR --ids 1,2,3 | --text TEXT\n"
 	"       heddle-eval inspect --model DIR\n"
+	"       heddle-eval tokenize|detokenize|chat --model DIR --input FILE\n"
 	"\n"
-	"score     one JSON line per line of FILE ({\"ids\": [...]}, - = "
-	"standard\n"
-	"          input): log-probability of each id but the first, given "
-	"those\n"
-	"          before it; --top N adds the N likeliest at each position\n"
-	"generate  continue the ids; one JSON line\n"
-	"inspect   family, shapes, bytes of each part, what is not used\n"
+	"score       one JSON line per line of FILE ({\"ids\": [...]} or\n"
+	"            {\"text\": \"...\"}, - = standard input): log-probability "
+	"of\n"
+	"            each token but the first, given those before it; --top N\n"
+	"            adds the N likeliest at each position\n"
+	"generate    continue the prompt; one JSON line\n"
+	"inspect     family, shapes, bytes of each part, what is not used\n"
+	"tokenize    {\"text\": ...} to {\"ids\": ...}, line by line\n"
+	"detokenize  {\"ids\": ...} to {\"text\": ...}\n"
+	"chat        {\"messages\": [...]} to {\"text\": prompt, \"ids\": "
+	"...}; "
+	"with\n"
+	"            \"tools\", \"documents\", \"add_generation_prompt\" "
+	"[true],\n"
+	"            \"chat_template_kwargs\" where given\n"
 	"\n"
 	"all:      --kv-dtype f32|bf16 [f32]  --threads N [cores]\n"
 	"          --chunk ROWS [64]          --page-size BYTES [by size]\n"
+	"text:     --parse-special  what is written like a special token is "
+	"one,\n"
+	"                           also in messages\n"
+	"          --no-special     add no BOS and the like\n"
+	"          --keep-special   detokenize: show special tokens\n"
 	"generate: --max-tokens N [64]  --ignore-eos  --seed N [0]\n"
 	"          --temperature T [0: greedy]  --top-k N  --top-p P  --min-p "
 	"P\n"
@@ -188,6 +210,18 @@ static int take_option(
 	case OPTION_IDS:
 		o->ids = text;
 		return 0;
+	case OPTION_TEXT:
+		o->text = text;
+		return 0;
+	case OPTION_PARSE_SPECIAL:
+		o->parse_special = true;
+		return 0;
+	case OPTION_KEEP_SPECIAL:
+		o->keep_special = true;
+		return 0;
+	case OPTION_NO_SPECIAL:
+		o->no_special = true;
+		return 0;
 	case OPTION_IGNORE_EOS:
 		o->ignore_eos = true;
 		return 0;
@@ -264,6 +298,9 @@ static const struct {
 	{"score", eval_score},
 	{"generate", eval_generate},
 	{"inspect", eval_inspect},
+	{"tokenize", eval_tokenize},
+	{"detokenize", eval_detokenize},
+	{"chat", eval_chat},
 };
 
 int main(int argc, char **argv)

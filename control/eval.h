@@ -28,6 +28,10 @@ struct eval_options {
 	uint64_t page_size_bytes; /* 0 = by the model's size */
 	uint32_t top_count; /* alternatives to print */
 	uint32_t token_max; /* generate: tokens to draw */
+	const char *text; /* generate: prompt as text */
+	bool parse_special; /* the caller vouches for special tokens in text */
+	bool keep_special; /* detokenize: special tokens appear in the text */
+	bool no_special; /* do not add what the model puts around a text */
 	bool ignore_eos;
 	bool has_sampling; /* some sampling option was given */
 	struct sample_params sampling;
@@ -91,6 +95,9 @@ struct token_list {
 int eval_parse_ids(const char *text, size_t length, const char *where,
 	uint32_t vocab, struct token_list *out, struct error *err);
 
+int eval_tokenize(const struct eval_options *options, struct error *err);
+int eval_detokenize(const struct eval_options *options, struct error *err);
+int eval_chat(const struct eval_options *options, struct error *err);
 int eval_score(const struct eval_options *options, struct error *err);
 int eval_generate(const struct eval_options *options, struct error *err);
 int eval_inspect(const struct eval_options *options, struct error *err);

@@ -6,11 +6,12 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "control/eval.h"
+#include "control/eval_text.h"
 
 struct generation {
 	const struct eval_options *options;
 	struct eval_session session;
+	struct eval_source source; /* holds the tokenizer, if one was needed */
 	struct sample_params params;
 	uint32_t *ids; /* owned; prompt, then output */
 	uint32_t prompt_count, count;
@@ -142,6 +143,26 @@ static void print_ids(const char *name, const uint32_t *ids, uint32_t count)
 	putchar(']');
 }
 
+static void print_text(const struct generation *g)
+{
+	struct eval_decoding decoding = {
+		.tokens = {g->ids, g->count},
+		.context_count = g->prompt_count,
+		.skip_special = true,
+	};
+	struct error ignored = {0};
+	size_t length;
+	char *text;
+
+	/* Without memory for it the line has no text; the ids are there. */
+	if (eval_text_decode(
+		    &g->source.text, &decoding, &text, &length, &ignored))
+		return;
+	fputs(",\"text\":", stdout);
+	eval_print_string(text, length);
+	free(text);
+}
+
 static void print_generation(const struct generation *g)
 {
 	uint32_t drawn = g->count - g->prompt_count;
@@ -166,6 +187,8 @@ static void print_generation(const struct generation *g)
 		}
 		putchar(']');
 	}
+	if (g->source.text.tokenizer)
+		print_text(g);
 	printf(",\"finish\":\"%s\"}\n", g->stopped ? "stop" : "length");
 	fprintf(stderr,
 		"prefill %u tokens in %.1f ms; decode %u tokens, %.2f "
@@ -205,23 +228,39 @@ static int run(struct generation *g, uint32_t token_max, struct error *err)
 }
 
 /* "1,2,3" is taken as "[1,2,3]". */
-static int parse_prompt(const struct eval_options *options, uint32_t vocab,
-	struct generation *g, struct error *err)
+static int parse_ids(const struct eval_options *options, uint32_t vocab,
+	struct token_list *out, struct error *err)
 {
 	size_t length = strlen(options->ids);
 	char *text = malloc(length + 3);
-	struct token_list prompt = {0};
 	int rc;
 
 	if (!text)
 		return error_set(err, ENOMEM, "no memory for --ids");
 	snprintf(text, length + 3, options->ids[0] == '[' ? "%s" : "[%s]",
 		options->ids);
-	rc = eval_parse_ids(text, strlen(text), "--ids", vocab, &prompt, err);
-	g->ids = prompt.ids;
-	g->prompt_count = g->count = prompt.count;
+	rc = eval_parse_ids(text, strlen(text), "--ids", vocab, out, err);
 	free(text);
 	return rc;
+}
+
+static int parse_prompt(const struct eval_options *options, uint32_t vocab,
+	struct generation *g, struct error *err)
+{
+	struct token_list prompt = {0};
+	int rc;
+
+	g->source = (struct eval_source){.options = options, .vocab = vocab};
+	if (options->text)
+		rc = eval_source_text(&g->source, options->text,
+			strlen(options->text), "--text", &prompt, err);
+	else
+		rc = parse_ids(options, vocab, &prompt, err);
+	if (rc)
+		return rc;
+	g->ids = prompt.ids;
+	g->prompt_count = g->count = prompt.count;
+	return 0;
 }
 
 static int generate(struct generation *g, const struct model_config *config,
@@ -235,7 +274,7 @@ static int generate(struct generation *g, const struct model_config *config,
 		return rc;
 	if (g->prompt_count >= config->position_count)
 		return error_set(err, EINVAL,
-			"--ids: %u tokens leave no room "
+			"%u tokens leave no room "
 			"in the model's %u positions",
 			g->prompt_count, config->position_count);
 	if (token_max > config->position_count - g->prompt_count)
@@ -258,14 +297,16 @@ int eval_generate(const struct eval_options *options, struct error *err)
 	struct model_config *config;
 	int rc;
 
-	if (!options->ids)
-		return error_set(err, EINVAL, "--ids 1,2,3 is missing");
+	if (!options->ids == !options->text)
+		return error_set(err, EINVAL,
+			"one of --ids 1,2,3 and --text TEXT is needed");
 	config = malloc(sizeof(*config));
 	if (!config)
 		return error_set(err, ENOMEM, "no memory for a configuration");
 	rc = eval_read_config(options->model, config, &generation, err);
 	if (rc == 0)
 		rc = generate(&g, config, err);
+	eval_source_close(&g.source);
 	free(g.use_of);
 	free(g.uses);
 	free(g.results);

@@ -11,9 +11,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "control/eval.h"
-
-#define LINE_BYTES_MAX (64u << 20)
+#include "control/eval_text.h"
 
 struct sequences {
 	struct token_list *list; /* owned */
@@ -55,31 +53,28 @@ static int add_sequence(
 	return 0;
 }
 
-static bool is_blank(const char *line, size_t length)
-{
-	return strspn(line, " \t\r\n") >= length;
-}
+struct reading {
+	struct eval_source source;
+	const struct model_config *config;
+	struct sequences *all;
+};
 
-static int take_line(struct sequences *all, const char *line, size_t length,
-	const char *where, const struct model_config *config, struct error *err)
+static int take_line(void *arg, const char *line, size_t length,
+	const char *where, struct error *err)
 {
-	struct token_list sequence;
+	struct reading *reading = arg;
+	struct token_list sequence = {0};
 	int rc;
 
-	if (is_blank(line, length))
-		return 0;
-	if (length > LINE_BYTES_MAX)
-		return error_set(err, EINVAL, "%s: longer than %u bytes", where,
-			LINE_BYTES_MAX);
-	rc = eval_parse_ids(line, length, where, config->vocab, &sequence, err);
+	rc = eval_source_line(
+		&reading->source, line, length, where, &sequence, err);
 	if (rc)
 		return rc;
-	if (sequence.count > config->position_count)
+	if (sequence.count > reading->config->position_count)
 		rc = error_set(err, EINVAL,
-			"%s: %u ids, but the model has %u "
-			"positions",
-			where, sequence.count, config->position_count);
-	if (rc == 0 && add_sequence(all, &sequence))
+			"%s: %u tokens, but the model has %u positions", where,
+			sequence.count, reading->config->position_count);
+	if (rc == 0 && add_sequence(reading->all, &sequence))
 		rc = error_set(
 			err, ENOMEM, "%s: no memory for the line", where);
 	if (rc)
@@ -88,32 +83,18 @@ static int take_line(struct sequences *all, const char *line, size_t length,
 }
 
 /* All lines are read and checked before the model is loaded. */
-static int read_input(const char *path, const struct model_config *config,
-	struct sequences *out, struct error *err)
+static int read_input(const struct eval_options *options,
+	const struct model_config *config, struct sequences *out,
+	struct error *err)
 {
-	bool is_stdin = strcmp(path, "-") == 0;
-	FILE *file = is_stdin ? stdin : fopen(path, "re");
-	char *line = NULL;
-	size_t room = 0, number = 0;
-	ssize_t length;
-	int rc = 0;
+	struct reading reading = {
+		.source = {.options = options, .vocab = config->vocab},
+		.config = config,
+		.all = out,
+	};
+	int rc = eval_each_line(options->input, take_line, &reading, err);
 
-	if (!file)
-		return error_set(err, errno, "%s: %s", path, strerror(errno));
-	while (rc == 0 && (length = getline(&line, &room, file)) >= 0) {
-		char where[300];
-
-		snprintf(where, sizeof(where), "%.255s:%zu",
-			is_stdin ? "standard input" : path, ++number);
-		rc = take_line(out, line, (size_t)length, where, config, err);
-	}
-	if (rc == 0 && ferror(file))
-		rc = error_set(err, EIO, "%s: reading failed", path);
-	if (rc == 0 && out->count == 0)
-		rc = error_set(err, EINVAL, "%s: holds no line to score", path);
-	free(line);
-	if (!is_stdin)
-		fclose(file);
+	eval_source_close(&reading.source);
 	return rc;
 }
 
@@ -241,7 +222,7 @@ int eval_score(const struct eval_options *options, struct error *err)
 		return error_set(err, ENOMEM, "no memory for a configuration");
 	rc = eval_read_config(options->model, config, &generation, err);
 	if (rc == 0)
-		rc = read_input(options->input, config, &all, err);
+		rc = read_input(options, config, &all, err);
 	free(config);
 	if (rc == 0)
 		rc = eval_session_open(

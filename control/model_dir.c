@@ -244,20 +244,65 @@ static int open_all(const struct folder *folder, struct model_files *files)
 	return rc ? rc : open_weights(folder, files);
 }
 
+static int open_folder(const char *path, struct error *err, struct folder *out)
+{
+	*out = (struct folder){-1, path, err};
+	out->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (out->fd < 0)
+		return error_set(err, errno == ENOTDIR ? EINVAL : errno,
+			"%s: %s", path, strerror(errno));
+	return 0;
+}
+
 int model_dir_open(const char *path, struct model_files *out, struct error *err)
 {
-	struct folder folder = {-1, path, err};
+	struct folder folder;
 	int rc;
 
 	assert(path && out);
 	model_files_init(out);
-	folder.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (folder.fd < 0)
-		return error_set(err, errno == ENOTDIR ? EINVAL : errno,
-			"%s: %s", path, strerror(errno));
+	rc = open_folder(path, err, &folder);
+	if (rc)
+		return rc;
 	rc = open_all(&folder, out);
 	close(folder.fd);
 	if (rc)
 		model_files_close(out);
 	return rc;
+}
+
+int text_files_open(const char *path, struct text_files *out, struct error *err)
+{
+	static const struct model_file absent = {.fd = -1};
+	struct folder folder;
+	int rc;
+
+	assert(path && out);
+	*out = (struct text_files){absent, absent, absent};
+	rc = open_folder(path, err, &folder);
+	if (rc)
+		return rc;
+	rc = open_optional(&folder, "tokenizer.json", &out->tokenizer);
+	if (rc == 0)
+		rc = open_optional(&folder, "tokenizer_config.json",
+			&out->tokenizer_config);
+	if (rc == 0)
+		rc = open_optional(
+			&folder, "chat_template.jinja", &out->chat_template);
+	close(folder.fd);
+	if (rc)
+		text_files_close(out);
+	return rc;
+}
+
+void text_files_close(struct text_files *files)
+{
+	struct model_file *all[] = {&files->tokenizer, &files->tokenizer_config,
+		&files->chat_template};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (all[i]->fd >= 0) {
+			close(all[i]->fd);
+			all[i]->fd = -1;
+		}
 }

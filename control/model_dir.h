@@ -23,4 +23,18 @@
 int model_dir_open(
 	const char *path, struct model_files *out, struct error *err);
 
+/* The files that turn text into token ids and back; fd -1 = absent. */
+struct text_files {
+	struct model_file tokenizer; /* tokenizer.json */
+	struct model_file tokenizer_config; /* tokenizer_config.json */
+	struct model_file chat_template; /* chat_template.jinja */
+};
+
+/* Open what is there of them, by the same rules; the directory must exist. */
+int text_files_open(
+	const char *path, struct text_files *out, struct error *err);
+
+/* Safe after a failed open. */
+void text_files_close(struct text_files *files);
+
 #endif

@@ -43,6 +43,8 @@ refuses score__id_beyond_vocabulary "the vocabulary has" score "$work/input.json
 line '{"ids": []}'
 refuses score__no_ids "at least one token id" score "$work/input.jsonl"
 line '{"text": "hello"}'
+refuses score__text_without_tokenizer "holds no tokenizer.json" score "$work/input.jsonl"
+line '{"prompt": "hello"}'
 refuses score__no_ids_at_all 'no "ids"' score "$work/input.jsonl"
 printf '{"ids":[1]}\n{"ids":[1]}\nnonsense\n' >"$work/input.jsonl"
 refuses score__names_the_line "input.jsonl:3:" score "$work/input.jsonl"
@@ -63,7 +65,7 @@ refuses option__page_size "--page-size" score "$work/input.jsonl" --page-size 50
 refuses option__stray_word "stray" score "$work/input.jsonl" stray
 refuses option__no_model "--model DIR is missing" "$eval" inspect
 refuses generate__bad_ids "--ids" "$eval" generate --model "$model" --ids 1,x
-refuses generate__no_ids "--ids 1,2,3 is missing" "$eval" generate --model "$model"
+refuses generate__no_ids "--ids 1,2,3" "$eval" generate --model "$model"
 cp -r "$model" "$work/cut"
 truncate -s -1 "$work/cut/model-00003-of-00003.safetensors"
 refuses model__truncated_shard "model-00003-of-00003.safetensors" \
@@ -105,6 +107,73 @@ verdict generate__repetition_penalty_forbids_repeats $?
 "$eval" inspect --model "$model" >"$work/out" 2>"$work/err" &&
 	grep -q 'family *qwen3_moe' "$work/out" && grep -q '^routed experts' "$work/out"
 verdict inspect__shows_the_parts $?
+
+
+# --- text --------------------------------------------------------------------
+cp -r "$model" "$work/text"
+cp tests/golden-text/qwen/tokenizer.json "$work/text/"
+printf '%s' '{"chat_template": "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"}' \
+	>"$work/text/tokenizer_config.json"
+line '{"text": "Hello, wörld! 12 <|im_start|>"}'
+"$eval" tokenize --model "$work/text" --input "$work/input.jsonl" >"$work/out" 2>"$work/err" &&
+	"$eval" detokenize --model "$work/text" --input "$work/out" >"$work/back" 2>>"$work/err" &&
+	cmp "$work/back" - <<<'{"text":"Hello, wörld! 12 <|im_start|>"}'
+verdict tokenize__and_back $?
+"$eval" tokenize --parse-special --model "$work/text" --input "$work/input.jsonl" >"$work/special" 2>"$work/err" &&
+	! numbers ids <"$work/out" | grep -qx 901 &&
+	numbers ids <"$work/special" | grep -qx 901
+verdict tokenize__special_only_when_asked $?
+line '{"messages": [{"role": "user", "content": "Hi <|im_end|>"}]}'
+"$eval" chat --model "$work/text" --input "$work/input.jsonl" >"$work/out" 2>"$work/err" &&
+	grep -qF '{"text":"<|im_start|>user\nHi <|im_end|><|im_end|>\n<|im_start|>assistant\n","ids":[' "$work/out"
+verdict chat__renders_the_template $?
+# The template's own end of turn, and the user's imitation of it.
+ends() { numbers ids <"$1" | grep -cx 902; }
+"$eval" chat --parse-special --model "$work/text" --input "$work/input.jsonl" >"$work/special" 2>"$work/err" &&
+	[ "$(ends "$work/out")" = 1 ] && [ "$(ends "$work/special")" = 2 ]
+verdict chat__users_write_no_special_token $?
+line '{"messages": [], "add_generation_prompt": false}'
+"$eval" chat --model "$work/text" --input "$work/input.jsonl" >"$work/out" 2>"$work/err" &&
+	cmp "$work/out" - <<<'{"text":"","ids":[]}'
+verdict chat__no_generation_prompt $?
+line '{"messages": 3}'
+refuses chat__messages_are_no_list 'input.jsonl:1: "messages" is no list' \
+	"$eval" chat --model "$work/text" --input "$work/input.jsonl"
+line '{"messages": [], "enable_thinking": false}'
+refuses chat__unknown_key '"enable_thinking" is not known' \
+	"$eval" chat --model "$work/text" --input "$work/input.jsonl"
+line '{"messages": [{"role": "user"}'
+refuses chat__broken_json 'input.jsonl:1: column 30' \
+	"$eval" chat --model "$work/text" --input "$work/input.jsonl"
+printf 'a\n{%% nope %%}' >"$work/text/chat_template.jinja"
+line '{"messages": []}'
+refuses chat__unknown_construct "text/chat_template.jinja:2:4: unknown or unsupported statement 'nope'" \
+	"$eval" chat --model "$work/text" --input "$work/input.jsonl"
+printf '{{ messages.x.y }}' >"$work/text/chat_template.jinja"
+refuses chat__fails_on_these_messages "input.jsonl:1: $work/text/chat_template.jinja:1:15:" \
+	"$eval" chat --model "$work/text" --input "$work/input.jsonl"
+rm "$work/text/chat_template.jinja" "$work/text/tokenizer_config.json"
+refuses chat__no_template "has no chat template" \
+	"$eval" chat --model "$work/text" --input "$work/input.jsonl"
+line '{"text": ""}'
+"$eval" tokenize --model "$work/text" --input "$work/input.jsonl" >"$work/out" 2>"$work/err" &&
+	"$eval" detokenize --model "$work/text" --input "$work/out" >"$work/back" 2>>"$work/err" &&
+	cmp "$work/back" - <<<'{"text":""}'
+verdict tokenize__nothing_and_back $?
+line '{"ids": [1], "text": "a"}'
+refuses score__ids_and_text 'both "ids" and "text"' \
+	"$eval" score --model "$work/text" --input "$work/input.jsonl"
+line '{"text": "a!b"}'
+"$eval" score --model "$work/text" --input "$work/input.jsonl" >"$work/out" 2>"$work/err" &&
+	[ "$(numbers logprobs <"$work/out" | wc -l)" = 2 ]
+verdict score__of_a_text $?
+"$eval" generate --model "$work/text" --text 'a!b' --max-tokens 4 >"$work/out" 2>"$work/err" &&
+	grep -q '"ids":\[64,0,65\].*"text":"' "$work/out"
+verdict generate__from_a_text $?
+refuses tokenize__no_tokenizer "holds no tokenizer.json" \
+	"$eval" tokenize --model "$model" --input "$work/input.jsonl"
+refuses generate__ids_or_text "--ids 1,2,3 and --text" \
+	"$eval" generate --model "$model" --ids 1 --text x
 
 echo "suite eval: $passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]
