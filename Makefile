@@ -42,7 +42,11 @@ Q = $(if $(V),,@)
 # --- sources -----------------------------------------------------------------
 base_c = $(wildcard base/*.c)
 memmgr_c = $(wildcard memmgr/*.c)
-gpu_c = $(wildcard gpu/cpu/*.c)
+# fast_*.c are compiled once for each instruction set: NAME.c.avx2 and
+# NAME.c.avx512 stand for the two (only where there is such a processor).
+fast_c = $(if $(filter x86_64,$(shell uname -m)),$(wildcard gpu/cpu/fast_*.c))
+gpu_c = $(filter-out gpu/cpu/fast_%,$(wildcard gpu/cpu/*.c)) \
+	$(fast_c:=.avx2) $(fast_c:=.avx512)
 engine_c = $(wildcard engine/*.c)
 dataplane_c = $(wildcard dataplane/*.c)
 # Of the dataplane, what turns conversations and text into tokens and back.
@@ -65,6 +69,19 @@ $(B)/%.c.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $(B)/$<"
 	$(Q)$(CC) $(ALL) -MMD -MP -c -o $@ $<
+
+isa_avx2 = -DFAST_ISA=avx2 -mavx2 -mfma -mf16c
+isa_avx512 = -DFAST_ISA=avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq \
+	-mavx2 -mfma -mf16c
+
+define isa_rule
+$(B)/%.c.$(1).o: %.c
+	@mkdir -p $$(@D)
+	@echo "  CC $(B)/$$< ($(1))"
+	$(Q)$(CC) $(ALL) $(isa_$(1)) -MMD -MP -c -o $$@ $$<
+endef
+$(eval $(call isa_rule,avx2))
+$(eval $(call isa_rule,avx512))
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -139,6 +156,7 @@ bench-text: $(B)/bench/text-speed
 	>$(B)/bench/peer.txt && peer="-p $(B)/bench/peer.txt"; fi; \
 	$< -o $(B)/bench/text.json $$peer $(TOKENIZERS)
 
+include bench/cpu.mk
 include bench/gpu/gpu.mk
 
 .PHONY: all demo demo-run check lint show clean goldens compare-chat \

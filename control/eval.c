@@ -23,6 +23,7 @@ enum option_key {
 	OPTION_TOP,
 	OPTION_KV_DTYPE,
 	OPTION_THREADS,
+	OPTION_CORES,
 	OPTION_CHUNK,
 	OPTION_PAGE_SIZE,
 	OPTION_MAX_TOKENS,
@@ -48,6 +49,7 @@ static const struct option long_options[] = {
 	{"top", required_argument, NULL, OPTION_TOP},
 	{"kv-dtype", required_argument, NULL, OPTION_KV_DTYPE},
 	{"threads", required_argument, NULL, OPTION_THREADS},
+	{"cores", required_argument, NULL, OPTION_CORES},
 	{"chunk", required_argument, NULL, OPTION_CHUNK},
 	{"page-size", required_argument, NULL, OPTION_PAGE_SIZE},
 	{"max-tokens", required_argument, NULL, OPTION_MAX_TOKENS},
@@ -88,6 +90,7 @@ static const char usage[] =
 	"\n"
 	"all:      --kv-dtype f32|bf16 [f32]  --threads N [cores]\n"
 	"          --chunk ROWS [64]          --page-size BYTES [by size]\n"
+	"          --cores LIST  bind a thread to each, as in 0-3,8\n"
 	"text:     --parse-special  what is written like a special token is "
 	"one,\n"
 	"                           also in messages\n"
@@ -232,6 +235,8 @@ static int take_option(
 		return parse_dtype(text, &o->kv_type, err);
 	case OPTION_THREADS:
 		return parse_count32(key, text, 1, 1024, &o->thread_count, err);
+	case OPTION_CORES:
+		return eval_parse_cores(text, &o->cores, err);
 	case OPTION_CHUNK:
 		return parse_count32(
 			key, text, 1, STEP_ROW_COUNT_MAX, &o->chunk_rows, err);
@@ -282,6 +287,11 @@ static int parse_options(
 			argv[optind]);
 	if (!out->model)
 		return error_set(err, EINVAL, "--model DIR is missing");
+	if (out->cores.count && out->thread_count &&
+		out->thread_count != out->cores.count)
+		return error_set(err, EINVAL,
+			"--threads %u, but --cores names %u", out->thread_count,
+			out->cores.count);
 	if (out->page_size_bytes % PAGE_SIZE_BYTES_MIN)
 		return error_set(err, EINVAL,
 			"--page-size: %llu is no "

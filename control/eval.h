@@ -14,9 +14,18 @@
 
 #include "base/error.h"
 #include "engine/forward.h"
+#include "gpu/cpu/cpu.h"
 #include "engine/load.h"
 #include "engine/step.h"
 #include "memmgr/vmm.h"
+
+#define EVAL_CORE_COUNT_MAX 1024
+
+/* Processor cores that threads are bound to, one each. */
+struct eval_cores {
+	uint32_t core[EVAL_CORE_COUNT_MAX];
+	uint32_t count; /* 0 = threads are not bound */
+};
 
 struct eval_options {
 	const char *model; /* directory */
@@ -24,6 +33,7 @@ struct eval_options {
 	const char *ids; /* generate: token ids of the prompt */
 	enum dtype kv_type;
 	uint32_t thread_count; /* 0 = one per core */
+	struct eval_cores cores;
 	uint32_t chunk_rows; /* rows of a prefill step */
 	uint64_t page_size_bytes; /* 0 = by the model's size */
 	uint32_t top_count; /* alternatives to print */
@@ -41,6 +51,7 @@ struct eval_options {
 struct eval_session {
 	struct vmm vmm;
 	struct model *model;
+	enum cpu_isa isa;
 	struct ops ops;
 	struct forward *forward;
 	struct step step;
@@ -72,6 +83,10 @@ void eval_session_reset(struct eval_session *session);
  */
 void eval_session_fill(struct eval_session *session, const uint32_t *ids,
 	uint32_t first, uint32_t count);
+
+/* "0-3,8" -> 0, 1, 2, 3, 8; -EINVAL: no such list, or a core twice. */
+int eval_parse_cores(
+	const char *text, struct eval_cores *out, struct error *err);
 
 /* Open and read only the configuration. */
 int eval_read_config(const char *model, struct model_config *config,

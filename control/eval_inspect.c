@@ -157,13 +157,18 @@ int eval_inspect(const struct eval_options *options, struct error *err)
 {
 	struct model_config *config = malloc(sizeof(*config));
 	struct model_files files;
+	enum cpu_isa isa;
 	int rc;
 
 	if (!config)
 		return error_set(err, ENOMEM, "no memory for a configuration");
-	rc = model_dir_open(options->model, &files, err);
+	rc = cpu_isa_choose(&isa, err);
+	if (rc == 0)
+		rc = model_dir_open(options->model, &files, err);
 	if (rc == 0) {
 		rc = inspect(&files, config, err);
+		if (rc == 0)
+			printf("runs here    on %s\n", cpu_isa_name(isa));
 		if (rc)
 			error_prefix(err, "%s", options->model);
 		model_files_close(&files);

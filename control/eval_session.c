@@ -43,10 +43,14 @@ static void show_progress(void *arg, uint64_t done, uint64_t total)
 		(double)total / 1e9, done < total ? "" : "\n");
 }
 
-static uint32_t core_count(void)
+static uint32_t thread_count(const struct eval_options *options)
 {
 	cpu_set_t set;
 
+	if (options->cores.count)
+		return options->cores.count;
+	if (options->thread_count)
+		return options->thread_count;
 	if (sched_getaffinity(0, sizeof(set), &set))
 		return 1;
 	return (uint32_t)CPU_COUNT(&set);
@@ -59,6 +63,8 @@ static int load(struct eval_session *session,
 	struct mono shown = {0};
 	struct model_files files;
 	struct model_options load_options = {
+		.layout = cpu_isa_layout(session->isa),
+		.thread_count = thread_count(options),
 		.page_size_bytes = options->page_size_bytes,
 		.kv_type = options->kv_type,
 		.kv_token_count = token_max,
@@ -91,14 +97,15 @@ static int open_engine(struct eval_session *session,
 		.sample_count = options->chunk_rows,
 	};
 	struct ops_limits limits;
-	uint32_t threads = options->thread_count;
+	uint32_t threads = thread_count(options);
 	int rc;
 
 	session->block_max = kv_layout_blocks(layout, token_max);
 	capacity.table_stride = session->block_max * layout->pages_per_block;
 	forward_ops_limits(&session->model->config, &capacity, &limits);
-	rc = ops_create_reference(
-		&limits, threads ? threads : core_count(), &session->ops);
+	rc = ops_create_cpu(session->isa, &limits, threads,
+		options->cores.count ? options->cores.core : NULL,
+		&session->ops);
 	if (rc)
 		return error_set(err, -rc,
 			"starting %u compute threads "
@@ -125,6 +132,9 @@ int eval_session_open(const struct eval_options *options, uint32_t token_max,
 	int rc;
 
 	*out = (struct eval_session){0};
+	rc = cpu_isa_choose(&out->isa, err);
+	if (rc)
+		return rc;
 	rc = vmm_host_init(&out->vmm,
 		&(struct vmm_host_config){
 			.granularity_bytes = PAGE_SIZE_BYTES_MIN},

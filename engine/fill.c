@@ -9,11 +9,12 @@
 #include "base/check.h"
 #include "engine/fill.h"
 #include "engine/weights.h"
+#include "gpu/cpu/panels.h"
 
 /* What happens to the bytes of a segment. */
 enum piece_kind {
-	PIECE_COPY, /* straight to `to` */
-	PIECE_FP8, /* expanded, then to `to` */
+	PIECE_MATRIX, /* to `to`, in the layout that is wanted */
+	PIECE_FP8, /* the same, expanded before */
 	PIECE_HOST /* kept in `host` until all is read */
 };
 
@@ -33,7 +34,7 @@ struct state {
 	uint32_t count;
 	uint8_t *host; /* scales, then vectors as stored */
 	uint64_t scale_bytes, vector_bytes;
-	uint16_t *expanded; /* one chunk of fp8, expanded */
+	uint16_t *expanded; /* [lane_count] one chunk of fp8, expanded */
 	uint64_t total_bytes;
 };
 
@@ -86,7 +87,7 @@ static void expert_piece(const struct state *state, uint32_t index,
 	*out = (struct piece){
 		.segment = {item->file, item->offset_bytes + part * part_bytes,
 			part_bytes},
-		.kind = is_fp8(item) ? PIECE_FP8 : PIECE_COPY,
+		.kind = is_fp8(item) ? PIECE_FP8 : PIECE_MATRIX,
 		.item = index,
 		.to = expert_store_base_slot(fill->experts, layer, expert) +
 		      slot_part(shape, role),
@@ -101,7 +102,7 @@ static void dense_piece(
 
 	*out = (struct piece){
 		.segment = {item->file, item->offset_bytes, item->size_bytes},
-		.kind = is_fp8(item) ? PIECE_FP8 : PIECE_COPY,
+		.kind = is_fp8(item) ? PIECE_FP8 : PIECE_MATRIX,
 		.item = index,
 		.to = fill->dense + fill->offset[index],
 	};
@@ -164,12 +165,73 @@ static void sort_pieces(struct state *state)
 		state->segments[i] = state->pieces[i].segment;
 }
 
-/* bf16(fp8 value * scale of its block), element by element. */
-static int take_fp8(struct state *state, const struct piece *piece,
+/* The matrix that a piece is part of. */
+static struct panels panels_of(
+	const struct fill *fill, const struct plan_item *item)
+{
+	bool both = item->role == ROLE_EXPERT_GATE_UP;
+
+	return (struct panels){
+		.layout = plan_item_layout(item, fill->layout),
+		.type = plan_item_loaded_type(item),
+		.rows = both ? item->rows / 2 : item->rows,
+		.cols = item->cols,
+		.nope = fill->config->nope_dim,
+		.value = fill->config->value_dim,
+	};
+}
+
+/*
+ * Some bytes of element `at`, from byte `byte` of it on: a read ends anywhere
+ * where a file does not align its data.
+ */
+static void put_bytes(const struct panels *panels, uint8_t *matrix, uint64_t at,
+	size_t byte, const uint8_t *data, size_t length)
+{
+	size_t index = panels_index(panels, (uint32_t)(at / panels->cols),
+		(uint32_t)(at % panels->cols));
+
+	memcpy(matrix + index * dtype_size(panels->type) + byte, data, length);
+}
+
+/* Bytes [offset, offset + length) of a matrix, as stored, to their places. */
+static int put(const struct fill *fill, const struct piece *piece,
 	uint64_t offset, const uint8_t *data, size_t length)
+{
+	struct panels panels = panels_of(fill, &fill->plan->items[piece->item]);
+	size_t size = dtype_size(panels.type);
+	size_t head = (size - offset % size) % size, whole;
+	uint8_t *matrix;
+
+	if (panels.layout == WEIGHT_ROWS)
+		return fill->vmm->ops->copy_in(
+			fill->vmm, piece->to + offset, data, length);
+	matrix = fill->vmm->ops->host_pointer(fill->vmm, piece->to);
+	assert(matrix);
+	if (head > length)
+		head = length;
+	if (head)
+		put_bytes(&panels, matrix, offset / size, offset % size, data,
+			head);
+	offset += head;
+	data += head;
+	whole = (length - head) / size;
+	if (whole)
+		panels_put(&panels, matrix, offset / size, whole, data);
+	if (length - head > whole * size)
+		put_bytes(&panels, matrix, offset / size + whole, 0,
+			data + whole * size, length - head - whole * size);
+	return 0;
+}
+
+/* bf16(fp8 value * scale of its block), element by element. */
+static int take_fp8(const struct state *state, const struct piece *piece,
+	uint32_t lane, uint64_t offset, const uint8_t *data, size_t length)
 {
 	const struct fill *fill = state->fill;
 	const struct plan_item *item = &fill->plan->items[piece->item];
+	uint16_t *expanded =
+		state->expanded + (size_t)lane * READER_CHUNK_BYTES;
 	uint32_t block_rows = fill->config->fp8_block_rows;
 	uint32_t block_cols = fill->config->fp8_block_cols;
 	size_t scale_cols = div_up(item->cols, block_cols);
@@ -181,31 +243,29 @@ static int take_fp8(struct state *state, const struct piece *piece,
 		size_t row = at / item->cols / block_rows;
 		size_t col = at % item->cols / block_cols;
 
-		state->expanded[i] =
+		expanded[i] =
 			f32_to_bf16(f8_e4m3_to_f32(data[i]) *
 				    piece->scales[row * scale_cols + col]);
 	}
-	return fill->vmm->ops->copy_in(fill->vmm,
-		piece->to + offset * sizeof(uint16_t), state->expanded,
-		length * sizeof(uint16_t));
+	return put(fill, piece, offset * sizeof(*expanded),
+		(const uint8_t *)expanded, length * sizeof(*expanded));
 }
 
-static int take(void *arg, uint32_t segment, uint64_t offset,
+static int take(void *arg, uint32_t lane, uint32_t segment, uint64_t offset,
 	const uint8_t *data, size_t length)
 {
 	struct state *state = arg;
 	const struct piece *piece = &state->pieces[segment];
-	struct vmm *vmm = state->fill->vmm;
 
 	switch (piece->kind) {
 	case PIECE_FP8:
-		return take_fp8(state, piece, offset, data, length);
+		return take_fp8(state, piece, lane, offset, data, length);
 	case PIECE_HOST:
 		memcpy(piece->host + offset, data, length);
 		return 0;
-	case PIECE_COPY:
+	case PIECE_MATRIX:
 	default:
-		return vmm->ops->copy_in(vmm, piece->to + offset, data, length);
+		return put(state->fill, piece, offset, data, length);
 	}
 }
 
@@ -218,11 +278,12 @@ static void progress(void *arg, uint64_t done_bytes)
 			state->total_bytes);
 }
 
-static int take_scale(void *arg, uint32_t segment, uint64_t offset,
-	const uint8_t *data, size_t length)
+static int take_scale(void *arg, uint32_t lane, uint32_t segment,
+	uint64_t offset, const uint8_t *data, size_t length)
 {
 	struct state *state = arg;
 
+	(void)lane; /* there is one */
 	memcpy(state->pieces[segment].host + offset, data, length);
 	return 0;
 }
@@ -347,7 +408,8 @@ static bool allocate(struct state *state)
 	state->pieces = calloc(state->count + 1, sizeof(*state->pieces));
 	state->segments = calloc(state->count + 1, sizeof(*state->segments));
 	state->host = malloc(host ? host : 1);
-	state->expanded = malloc(READER_CHUNK_BYTES * sizeof(uint16_t));
+	state->expanded = malloc(sizeof(*state->expanded) *
+				 state->fill->lane_count * READER_CHUNK_BYTES);
 	return state->pieces && state->segments && state->host &&
 	       state->expanded;
 }
@@ -356,7 +418,7 @@ int fill_run(
 	const struct fill *fill, struct reader_info *out, struct error *err)
 {
 	struct state state = {.fill = fill};
-	struct reader_sink sink = {take, progress, &state};
+	struct reader_sink sink = {take, progress, &state, fill->lane_count};
 	int rc;
 
 	if (!measure(&state))

@@ -76,16 +76,18 @@ uint64_t forward_bytes(const struct forward *f)
 int forward_linear(struct forward *f, const float *x,
 	const struct weight *weight, const float *bias, float *out)
 {
-	return f->ops->table->linear(f->ops, &(struct linear_args){
-						     .rows = f->rows,
-						     .x = x,
-						     .x_stride = weight->cols,
-						     .weight = *weight,
-						     .bias = bias,
-						     .scale = 1,
-						     .out = out,
-						     .out_stride = weight->rows,
-					     });
+	struct linear_args args = {
+		.rows = f->rows,
+		.x = x,
+		.x_stride = weight->cols,
+		.weight = *weight,
+		.bias = bias,
+		.scale = 1,
+		.out_stride = weight->rows,
+	};
+
+	args.out = out;
+	return f->ops->table->linear(f->ops, &args, 1);
 }
 
 int forward_add(struct forward *f, const float *branch)
@@ -162,16 +164,17 @@ static int run_head(struct forward *f, uint32_t sample_count)
 		rc = norm(f, a->sampled, f->model->weights.final_norm,
 			a->sampled, sample_count);
 	if (rc == 0)
-		rc = f->ops->table->linear(
-			f->ops, &(struct linear_args){
-					.rows = {.count = sample_count},
-					.x = a->sampled,
-					.x_stride = c->hidden,
-					.weight = *head,
-					.scale = c->logit_scale,
-					.out = a->logits,
-					.out_stride = c->vocab,
-				});
+		rc = f->ops->table->linear(f->ops,
+			&(struct linear_args){
+				.rows = {.count = sample_count},
+				.x = a->sampled,
+				.x_stride = c->hidden,
+				.weight = *head,
+				.scale = c->logit_scale,
+				.out = a->logits,
+				.out_stride = c->vocab,
+			},
+			1);
 	if (rc)
 		return rc;
 	return f->ops->table->sample(f->ops, &(struct sample_args){

@@ -85,8 +85,7 @@ static size_t list_mlp_parts(struct forward *f, struct arena_part *parts)
 	parts[n++] = PART(a->x, r, c->hidden, 1);
 	parts[n++] = PART(a->normed, r, c->hidden, 1);
 	parts[n++] = PART(a->branch, r, c->hidden, 1);
-	parts[n++] = PART(a->gate, r, widest_mlp(c), 1);
-	parts[n++] = PART(a->up, r, widest_mlp(c), 1);
+	parts[n++] = PART(a->hidden, r, widest_mlp(c), 1);
 	parts[n++] = PART(a->shared_gate, r, 1, 1);
 	parts[n++] = PART(a->slot, r, topk, 1);
 	parts[n++] = PART(a->expert, r, topk, 1);

@@ -64,11 +64,10 @@ static int norm_heads(
 static int project_heads(struct forward *f, const struct layer_weights *w)
 {
 	const struct model_config *c = &f->model->config;
-	const struct weight *value = &w->matrix[ROLE_V];
 	struct activations *a = &f->act;
 	/* With a norm the clip comes after it, without one at once. */
 	float clip = c->qk_norm == QK_NORM_NONE ? c->qkv_clip : 0;
-	struct linear_args args = {
+	struct linear_args q = {
 		.rows = f->rows,
 		.x = a->normed,
 		.x_stride = c->hidden,
@@ -79,24 +78,19 @@ static int project_heads(struct forward *f, const struct layer_weights *w)
 		.out = a->q,
 		.out_stride = w->matrix[ROLE_Q].rows,
 	};
-	int rc;
+	struct linear_args k = q, v = q;
 
-	rc = f->ops->table->linear(f->ops, &args);
-	if (rc)
-		return rc;
-	args.weight = w->matrix[ROLE_K];
-	args.bias = w->vector[ROLE_K_BIAS];
-	args.out = a->k;
-	args.out_stride = args.weight.rows;
-	rc = f->ops->table->linear(f->ops, &args);
-	if (rc)
-		return rc;
-	args.weight = *value;
-	args.bias = w->vector[ROLE_V_BIAS];
-	args.clip = c->qkv_clip;
-	args.out = a->v;
-	args.out_stride = value->rows;
-	return f->ops->table->linear(f->ops, &args);
+	k.weight = w->matrix[ROLE_K];
+	k.bias = w->vector[ROLE_K_BIAS];
+	k.out = a->k;
+	k.out_stride = k.weight.rows;
+	v.weight = w->matrix[ROLE_V];
+	v.bias = w->vector[ROLE_V_BIAS];
+	v.clip = c->qkv_clip;
+	v.out = a->v;
+	v.out_stride = v.weight.rows;
+	return f->ops->table->linear(
+		f->ops, (struct linear_args[]){q, k, v}, 3);
 }
 
 static int write_kv(
@@ -166,26 +160,32 @@ static int project_latent(struct forward *f, const struct layer_weights *w)
 	struct activations *a = &f->act;
 	uint32_t width = c->kv_lora_rank + c->rope_dim;
 	struct rms_norm_args inner = {.epsilon = MLA_NORM_EPSILON};
-	int rc = 0;
+	struct linear_args down = {
+		.rows = f->rows,
+		.x = a->normed,
+		.x_stride = c->hidden,
+		.weight = w->matrix[c->q_lora_rank ? ROLE_Q_A : ROLE_Q],
+		.scale = 1,
+		.out = c->q_lora_rank ? a->q_latent : a->q,
+	};
+	struct linear_args latent = down;
+	int rc;
 
-	if (c->q_lora_rank) {
+	down.out_stride = down.weight.rows;
+	latent.weight = w->matrix[ROLE_KV_A];
+	latent.out = a->kv_latent;
+	latent.out_stride = latent.weight.rows;
+	rc = f->ops->table->linear(
+		f->ops, (struct linear_args[]){down, latent}, 2);
+	if (rc == 0 && c->q_lora_rank) {
 		inner.width = c->q_lora_rank;
 		inner.weight = w->vector[ROLE_Q_A_NORM];
-		rc = forward_linear(
-			f, a->normed, &w->matrix[ROLE_Q_A], NULL, a->q_latent);
-		if (rc == 0)
-			rc = norm_in_place(f, a->q_latent, f->rows.count,
-				c->q_lora_rank, &inner);
+		rc = norm_in_place(
+			f, a->q_latent, f->rows.count, c->q_lora_rank, &inner);
 		if (rc == 0)
 			rc = forward_linear(f, a->q_latent,
 				&w->matrix[ROLE_Q_B], NULL, a->q);
-	} else {
-		rc = forward_linear(
-			f, a->normed, &w->matrix[ROLE_Q], NULL, a->q);
 	}
-	if (rc == 0)
-		rc = forward_linear(f, a->normed, &w->matrix[ROLE_KV_A], NULL,
-			a->kv_latent);
 	if (rc)
 		return rc;
 	/* Only the latent is normed, not the rotary key behind it. */

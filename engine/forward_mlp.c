@@ -2,49 +2,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/forward_private.h"
 
-/* out = down(silu(gate x) * up x), for dense layers and shared experts. */
-static int mlp(struct forward *f, const struct weight *gate,
-	const struct weight *up, const struct weight *down, float *out)
+/* act.hidden = silu(gate x) * up x. */
+static int gate_up(
+	struct forward *f, const struct weight *gate, const struct weight *up)
 {
-	struct activations *a = &f->act;
-	int rc;
-
-	rc = forward_linear(f, a->normed, gate, NULL, a->gate);
-	if (rc == 0)
-		rc = forward_linear(f, a->normed, up, NULL, a->up);
-	if (rc == 0)
-		rc = f->ops->table->swiglu(
-			f->ops, &(struct swiglu_args){
-					.row_count = f->rows.count,
-					.width = gate->rows,
-					.gate = a->gate,
-					.up = a->up,
-					.out = a->gate,
-				});
-	return rc ? rc : forward_linear(f, a->gate, down, NULL, out);
+	return f->ops->table->gate_up(f->ops, &(struct gate_up_args){
+						      .rows = f->rows,
+						      .x = f->act.normed,
+						      .x_stride = gate->cols,
+						      .gate = *gate,
+						      .up = *up,
+						      .out = f->act.hidden,
+						      .out_stride = gate->rows,
+					      });
 }
 
 static int dense_mlp(struct forward *f, const struct layer_weights *w)
 {
-	int rc = mlp(f, &w->matrix[ROLE_DENSE_GATE], &w->matrix[ROLE_DENSE_UP],
-		&w->matrix[ROLE_DENSE_DOWN], f->act.branch);
-
-	return rc ? rc : forward_add(f, f->act.branch);
-}
-
-/* The shared experts' output in act.branch. */
-static int shared_mlp(struct forward *f, const struct layer_weights *w)
-{
 	struct activations *a = &f->act;
 	int rc;
 
-	rc = mlp(f, &w->matrix[ROLE_SHARED_GATE], &w->matrix[ROLE_SHARED_UP],
-		&w->matrix[ROLE_SHARED_DOWN], a->branch);
-	if (rc || !f->model->config.shared_gate)
-		return rc;
-	rc = forward_linear(f, a->normed, &w->matrix[ROLE_SHARED_SIGMOID], NULL,
-		a->shared_gate);
-	if (rc)
+	rc = gate_up(f, &w->matrix[ROLE_DENSE_GATE], &w->matrix[ROLE_DENSE_UP]);
+	if (rc == 0)
+		rc = forward_linear(f, a->hidden, &w->matrix[ROLE_DENSE_DOWN],
+			NULL, a->branch);
+	return rc ? rc : forward_add(f, a->branch);
+}
+
+/*
+ * The shared experts' output in act.branch. Their gate reads the same rows as
+ * they do, so it goes along with their last product.
+ */
+static int shared_mlp(struct forward *f, const struct layer_weights *w)
+{
+	const struct weight *sigmoid = &w->matrix[ROLE_SHARED_SIGMOID];
+	struct activations *a = &f->act;
+	bool gated = f->model->config.shared_gate;
+	struct linear_args down = {
+		.rows = f->rows,
+		.x = a->hidden,
+		.weight = w->matrix[ROLE_SHARED_DOWN],
+		.scale = 1,
+		.out = a->branch,
+	};
+	struct linear_args gate = down;
+	int rc;
+
+	down.x_stride = down.weight.cols;
+	down.out_stride = down.weight.rows;
+	gate.x = a->normed;
+	gate.x_stride = sigmoid->cols;
+	gate.weight = *sigmoid;
+	gate.out = a->shared_gate;
+	gate.out_stride = 1;
+	rc = gate_up(
+		f, &w->matrix[ROLE_SHARED_GATE], &w->matrix[ROLE_SHARED_UP]);
+	if (rc == 0)
+		rc = f->ops->table->linear(f->ops,
+			(struct linear_args[]){down, gate}, gated ? 2 : 1);
+	if (rc || !gated)
 		return rc;
 	return f->ops->table->sigmoid_gate(
 		f->ops, &(struct sigmoid_gate_args){
@@ -97,6 +113,7 @@ static int run_experts(struct forward *f, const struct layer_weights *w)
 			.up_offset_bytes = shape->up_offset_bytes,
 			.down_offset_bytes = shape->down_offset_bytes,
 			.type = shape->format.type,
+			.layout = shape->format.layout,
 			.out = f->act.expert_out,
 		});
 }

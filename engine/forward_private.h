@@ -30,7 +30,7 @@ struct activations {
 	float *mixed; /* [R][heads][kv_lora_rank] */
 	float *heads; /* [R][heads][value_dim] */
 	float *branch; /* [R][H] */
-	float *gate, *up; /* [R][widest MLP] */
+	float *hidden; /* [R][widest MLP] */
 	float *shared_gate; /* [R] */
 	uint16_t *slot, *expert; /* [R][K] */
 	float *expert_weight; /* [R][K] */

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -214,8 +215,21 @@ static int plan_model(struct loading *loading)
 		return error_set(loading->err, -rc,
 			"the weights are larger "
 			"than the address space");
-	return weights_expert_shape(
-		&loading->plan, &model->config, &loading->shape, loading->err);
+	return weights_expert_shape(&loading->plan, &model->config,
+		loading->options->layout, &loading->shape, loading->err);
+}
+
+/* Lanes of the reader: more threads than cores would only take turns. */
+static uint32_t lane_count(const struct model_options *options)
+{
+	uint32_t count = options->thread_count;
+	cpu_set_t set;
+
+	if (count == 0)
+		count = sched_getaffinity(0, sizeof(set), &set)
+				? 1
+				: (uint32_t)CPU_COUNT(&set);
+	return count < READER_LANE_COUNT_MAX ? count : READER_LANE_COUNT_MAX;
 }
 
 static int fill_memory(struct loading *loading)
@@ -227,6 +241,8 @@ static int fill_memory(struct loading *loading)
 		.files = loading->files,
 		.plan = &loading->plan,
 		.config = &model->config,
+		.layout = loading->options->layout,
+		.lane_count = lane_count(loading->options),
 		.offset = loading->offset,
 		.dense = dense,
 		.experts = model->experts,
@@ -236,8 +252,8 @@ static int fill_memory(struct loading *loading)
 	};
 	int rc;
 
-	rc = weights_bind(&loading->plan, &model->config, loading->offset,
-		dense, &model->weights);
+	rc = weights_bind(&loading->plan, &model->config, fill.layout,
+		loading->offset, dense, &model->weights);
 	if (rc)
 		return error_set(loading->err, -rc,
 			"no memory for the table "

@@ -26,6 +26,10 @@
 #include "memmgr/pages.h"
 
 struct model_options {
+	enum weight_layout layout; /* WEIGHT_ROWS or WEIGHT_PANELS: what the
+				      back end reads */
+	uint32_t thread_count; /* that read and repack, 0 = one per core; at
+				  most READER_LANE_COUNT_MAX are used */
 	size_t page_size_bytes; /* 0 = by the model's size */
 	size_t base_handle_bytes; /* largest handle of base weights, 0 = 64 MiB */
 	enum dtype kv_type; /* DTYPE_F32 or DTYPE_BF16 */

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <pthread.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,9 +22,10 @@ struct chunk {
 	uint32_t length_bytes; /* need, rounded up to the alignment */
 	uint32_t filled_bytes;
 	bool direct; /* queued while the file had O_DIRECT */
-	uint8_t *buffer; /* READER_CHUNK_BYTES, owned by the run */
+	uint8_t *buffer; /* READER_CHUNK_BYTES of the lane's staging */
 };
 
+/* What the lanes share; the lock guards all that is written after start. */
 struct run {
 	const struct model_files *files;
 	const struct read_segment *segments;
@@ -30,16 +33,25 @@ struct run {
 	const struct reader_sink *sink;
 	struct error *err;
 
+	pthread_mutex_t lock;
 	/* where the next chunk begins */
 	uint32_t next_segment;
 	uint64_t next_offset; /* in the file */
-
-	struct io_uring ring;
-	uint8_t *staging;
-	struct chunk chunks[READER_DEPTH];
 	int *saved_flags; /* [weight_count], -1 = unchanged */
 	uint64_t delivered_bytes;
+	int rc; /* of the first lane that failed; ends the others */
 	struct reader_info info;
+};
+
+struct lane {
+	struct run *run;
+	uint32_t index;
+	pthread_t thread;
+	struct io_uring ring;
+	bool has_ring;
+	uint8_t *staging; /* owned */
+	struct chunk chunks[READER_DEPTH];
+	uint64_t read_bytes;
 };
 
 static uint64_t segment_end(const struct read_segment *segment)
@@ -51,7 +63,7 @@ static uint64_t segment_end(const struct read_segment *segment)
  * The next stretch: it begins where the last one ended and takes in every
  * segment of the file that begins within it. False at the end.
  */
-static bool next_chunk(struct run *run, struct chunk *chunk)
+static bool next_chunk_locked(struct run *run, struct chunk *chunk)
 {
 	const struct read_segment *segment;
 	uint64_t limit, need;
@@ -60,7 +72,7 @@ static bool next_chunk(struct run *run, struct chunk *chunk)
 	while (run->next_segment < run->count &&
 		run->segments[run->next_segment].size_bytes == 0)
 		run->next_segment++;
-	if (run->next_segment == run->count)
+	if (run->next_segment == run->count || run->rc)
 		return false;
 	segment = &run->segments[run->next_segment];
 	if (run->next_offset < segment->offset_bytes)
@@ -92,11 +104,49 @@ static bool next_chunk(struct run *run, struct chunk *chunk)
 	return true;
 }
 
-/* Hand the chunk's part of each segment to the sink. */
-static int deliver(struct run *run, const struct chunk *chunk)
+static bool next_chunk(struct run *run, struct chunk *chunk)
 {
+	bool found;
+
+	pthread_mutex_lock(&run->lock);
+	found = next_chunk_locked(run, chunk);
+	pthread_mutex_unlock(&run->lock);
+	return found;
+}
+
+/* The first failure is the run's; the other lanes find it and stop. */
+__attribute__((format(printf, 3, 4))) static int fail(
+	struct run *run, int code, const char *format, ...)
+{
+	va_list args;
+
+	pthread_mutex_lock(&run->lock);
+	if (!run->rc) {
+		run->rc = -code;
+		va_start(args, format);
+		error_setv(run->err, code, format, args);
+		va_end(args);
+	}
+	pthread_mutex_unlock(&run->lock);
+	return -code;
+}
+
+static void account_delivery(struct run *run, uint64_t bytes)
+{
+	pthread_mutex_lock(&run->lock);
+	run->delivered_bytes += bytes;
+	if (run->sink->progress)
+		run->sink->progress(run->sink->arg, run->delivered_bytes);
+	pthread_mutex_unlock(&run->lock);
+}
+
+/* Hand the chunk's part of each segment to the sink. */
+static int deliver(struct lane *lane, const struct chunk *chunk)
+{
+	struct run *run = lane->run;
 	uint64_t begin = chunk->offset_bytes;
 	uint64_t end = begin + chunk->need_bytes;
+	uint64_t delivered = 0;
 
 	for (uint32_t i = chunk->first_segment; i < run->count; i++) {
 		const struct read_segment *segment = &run->segments[i];
@@ -112,19 +162,18 @@ static int deliver(struct run *run, const struct chunk *chunk)
 			to = end;
 		if (from >= to)
 			continue;
-		rc = run->sink->take(run->sink->arg, i,
+		rc = run->sink->take(run->sink->arg, lane->index, i,
 			from - segment->offset_bytes,
 			chunk->buffer + (from - begin), (size_t)(to - from));
 		if (rc)
-			return error_set(run->err, -rc,
+			return fail(run, -rc,
 				"%s: storing the bytes "
 				"at offset %llu failed: %s",
 				run->files->weights[chunk->file].name,
 				(unsigned long long)from, strerror(-rc));
-		run->delivered_bytes += to - from;
+		delivered += to - from;
 	}
-	if (run->sink->progress)
-		run->sink->progress(run->sink->arg, run->delivered_bytes);
+	account_delivery(run, delivered);
 	return 0;
 }
 
@@ -135,12 +184,12 @@ static int read_failed(struct run *run, const struct chunk *chunk, int code)
 	struct stat now;
 
 	if (code == 0)
-		return error_set(run->err, EIO,
+		return fail(run, EIO,
 			"%s: ends at byte %lld, its header promised more",
 			file->name,
 			fstat(file->fd, &now) ? -1LL : (long long)now.st_size);
-	return error_set(run->err, EIO, "%s: reading at byte %llu failed: %s",
-		file->name, (unsigned long long)at, strerror(-code));
+	return fail(run, EIO, "%s: reading at byte %llu failed: %s", file->name,
+		(unsigned long long)at, strerror(-code));
 }
 
 static void set_direct(struct run *run, uint32_t file)
@@ -171,32 +220,36 @@ static void clear_direct(struct run *run, uint32_t file)
  * What a finished read means: 1 = chunk complete, 0 = read on, < 0 = failed.
  * A file system may accept the flag O_DIRECT and refuse the read.
  */
-static int account_read(struct run *run, struct chunk *chunk, int result)
+static int account_read(struct lane *lane, struct chunk *chunk, int result)
 {
+	struct run *run = lane->run;
+
 	if (result == -EINTR || result == -EAGAIN)
 		return 0;
 	if (result == -EINVAL && chunk->direct) {
+		pthread_mutex_lock(&run->lock);
 		if (run->saved_flags[chunk->file] >= 0)
 			run->info.direct_file_count--;
 		clear_direct(run, chunk->file);
+		pthread_mutex_unlock(&run->lock);
 		chunk->direct = false;
 		return 0;
 	}
 	if (result <= 0)
 		return read_failed(run, chunk, result);
 	chunk->filled_bytes += (uint32_t)result;
-	run->info.read_bytes += (uint64_t)result;
+	lane->read_bytes += (uint64_t)result;
 	return chunk->filled_bytes >= chunk->need_bytes;
 }
 
-static int run_pread(struct run *run)
+static void run_pread(struct lane *lane)
 {
-	struct chunk *chunk = &run->chunks[0];
+	struct run *run = lane->run;
+	struct chunk *chunk = &lane->chunks[0];
+	int rc = 0;
 
-	while (next_chunk(run, chunk)) {
-		int rc = 0;
-
-		while (rc == 0) {
+	while (rc >= 0 && next_chunk(run, chunk)) {
+		do {
 			ssize_t got = pread(run->files->weights[chunk->file].fd,
 				chunk->buffer + chunk->filled_bytes,
 				chunk->length_bytes - chunk->filled_bytes,
@@ -204,22 +257,19 @@ static int run_pread(struct run *run)
 					chunk->filled_bytes));
 
 			rc = account_read(
-				run, chunk, got < 0 ? -errno : (int)got);
-		}
+				lane, chunk, got < 0 ? -errno : (int)got);
+		} while (rc == 0);
 		if (rc > 0)
-			rc = deliver(run, chunk);
-		if (rc)
-			return rc;
+			rc = deliver(lane, chunk);
 	}
-	return 0;
 }
 
-static void queue_read(struct run *run, struct chunk *chunk)
+static void queue_read(struct lane *lane, struct chunk *chunk)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&run->ring);
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&lane->ring);
 
 	assert(sqe); /* one entry per chunk */
-	io_uring_prep_read(sqe, run->files->weights[chunk->file].fd,
+	io_uring_prep_read(sqe, lane->run->files->weights[chunk->file].fd,
 		chunk->buffer + chunk->filled_bytes,
 		chunk->length_bytes - chunk->filled_bytes,
 		chunk->offset_bytes + chunk->filled_bytes);
@@ -227,83 +277,158 @@ static void queue_read(struct run *run, struct chunk *chunk)
 }
 
 /* Wait for what the kernel still writes into the buffers. */
-static void drain(struct run *run, uint32_t in_flight)
+static void drain(struct lane *lane, uint32_t in_flight)
 {
 	while (in_flight > 0) {
 		struct io_uring_cqe *cqe;
 
-		if (io_uring_wait_cqe(&run->ring, &cqe) == 0) {
-			io_uring_cqe_seen(&run->ring, cqe);
+		if (io_uring_wait_cqe(&lane->ring, &cqe) == 0) {
+			io_uring_cqe_seen(&lane->ring, cqe);
 			in_flight--;
 		}
 	}
 }
 
-static int run_uring(struct run *run)
+/* Queue what is read next, if there is anything: true when there was. */
+static bool queue_next(struct lane *lane, struct chunk *chunk)
+{
+	if (!next_chunk(lane->run, chunk))
+		return false;
+	queue_read(lane, chunk);
+	return true;
+}
+
+/*
+ * One finished read: the chunk goes on, or is delivered and its buffer takes
+ * the next one. 1 = queued again, 0 = nothing more to read, < 0 = failed.
+ */
+static int finish_read(struct lane *lane, struct io_uring_cqe *cqe)
+{
+	struct chunk *chunk = io_uring_cqe_get_data(cqe);
+	int result = cqe->res;
+	int rc;
+
+	io_uring_cqe_seen(&lane->ring, cqe);
+	rc = account_read(lane, chunk, result);
+	if (rc == 0) {
+		queue_read(lane, chunk);
+		return 1;
+	}
+	if (rc > 0)
+		rc = deliver(lane, chunk);
+	return rc ? rc : queue_next(lane, chunk);
+}
+
+static void run_uring(struct lane *lane)
 {
 	uint32_t in_flight = 0;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < READER_DEPTH; i++)
-		if (next_chunk(run, &run->chunks[i])) {
-			queue_read(run, &run->chunks[i]);
-			in_flight++;
-		}
-	while (in_flight > 0) {
+		in_flight += queue_next(lane, &lane->chunks[i]);
+	while (in_flight > 0 && rc >= 0) {
 		struct io_uring_cqe *cqe;
-		struct chunk *chunk;
-		int result;
 
-		rc = io_uring_submit_and_wait(&run->ring, 1);
+		rc = io_uring_submit_and_wait(&lane->ring, 1);
 		if (rc < 0 && rc != -EINTR) {
-			rc = error_set(run->err, EIO,
+			fail(lane->run, EIO,
 				"io_uring: submitting reads failed: %s",
 				strerror(-rc));
 			break;
 		}
-		if (io_uring_peek_cqe(&run->ring, &cqe) != 0)
+		rc = 0;
+		if (io_uring_peek_cqe(&lane->ring, &cqe) != 0)
 			continue;
-		chunk = io_uring_cqe_get_data(cqe);
-		result = cqe->res;
-		io_uring_cqe_seen(&run->ring, cqe);
 		in_flight--;
-		rc = account_read(run, chunk, result);
-		if (rc > 0) {
-			rc = deliver(run, chunk);
-			if (rc == 0 && !next_chunk(run, chunk))
-				continue;
-		}
-		if (rc < 0)
-			break;
-		queue_read(run, chunk);
-		in_flight++;
+		rc = finish_read(lane, cqe);
+		in_flight += rc > 0;
 	}
 	/* Reads that were queued and never submitted do not come back. */
 	if (rc < 0)
-		drain(run, in_flight - io_uring_sq_ready(&run->ring));
-	return rc < 0 ? rc : 0;
+		drain(lane, in_flight - io_uring_sq_ready(&lane->ring));
 }
 
-static int prepare(struct run *run)
+static void *lane_main(void *arg)
+{
+	struct lane *lane = arg;
+
+	if (lane->has_ring)
+		run_uring(lane);
+	else
+		run_pread(lane);
+	return NULL;
+}
+
+static int lane_init(struct lane *lane, struct run *run, uint32_t index)
 {
 	size_t size = (size_t)READER_DEPTH * READER_CHUNK_BYTES;
 	void *staging;
 
-	run->saved_flags = malloc(
-		(run->files->weight_count + 1) * sizeof(*run->saved_flags));
-	if (!run->saved_flags)
+	lane->run = run;
+	lane->index = index;
+	if (posix_memalign(&staging, READER_ALIGN_BYTES, size))
 		return -ENOMEM;
-	if (posix_memalign(&staging, READER_ALIGN_BYTES, size)) {
-		free(run->saved_flags);
-		return -ENOMEM;
-	}
-	run->staging = staging;
+	lane->staging = staging;
 	for (uint32_t i = 0; i < READER_DEPTH; i++)
-		run->chunks[i].buffer =
-			run->staging + (size_t)i * READER_CHUNK_BYTES;
-	for (uint32_t i = 0; i < run->files->weight_count; i++)
-		set_direct(run, i);
+		lane->chunks[i].buffer =
+			lane->staging + (size_t)i * READER_CHUNK_BYTES;
+	lane->has_ring = io_uring_queue_init(READER_DEPTH, &lane->ring, 0) == 0;
 	return 0;
+}
+
+static void lane_release(struct lane *lane)
+{
+	if (lane->has_ring)
+		io_uring_queue_exit(&lane->ring);
+	free(lane->staging);
+}
+
+/* Start the other lanes, be the first, wait for all. */
+static void run_lanes(struct run *run, struct lane *lanes, uint32_t count)
+{
+	uint32_t started = 1;
+
+	run->info.used_io_uring = lanes[0].has_ring;
+	while (started < count && pthread_create(&lanes[started].thread, NULL,
+					  lane_main, &lanes[started]) == 0)
+		started++;
+	lane_main(&lanes[0]);
+	run->info.read_bytes = lanes[0].read_bytes;
+	for (uint32_t i = 1; i < started; i++) {
+		pthread_join(lanes[i].thread, NULL);
+		run->info.read_bytes += lanes[i].read_bytes;
+		run->info.used_io_uring &= lanes[i].has_ring;
+	}
+	run->info.lane_count = started;
+}
+
+static int run_all(struct run *run, uint32_t count)
+{
+	struct lane *lanes = calloc(count, sizeof(*lanes));
+	size_t files = run->files->weight_count;
+	int rc = 0;
+
+	run->saved_flags = malloc((files + 1) * sizeof(*run->saved_flags));
+	if (!lanes || !run->saved_flags)
+		rc = -ENOMEM;
+	for (uint32_t i = 0; rc == 0 && i < count; i++)
+		rc = lane_init(&lanes[i], run, i);
+	if (rc == 0) {
+		for (uint32_t i = 0; i < files; i++)
+			set_direct(run, i);
+		run_lanes(run, lanes, count);
+		for (uint32_t i = 0; i < files; i++)
+			clear_direct(run, i);
+		rc = run->rc;
+	} else {
+		error_set(run->err, -rc,
+			"no memory to stage reads of the model's files");
+	}
+	for (uint32_t i = 0; lanes && i < count; i++)
+		lane_release(&lanes[i]);
+	free(run->saved_flags);
+	free(lanes);
+	return rc;
 }
 
 int reader_run(const struct model_files *files,
@@ -317,27 +442,12 @@ int reader_run(const struct model_files *files,
 		.count = count,
 		.sink = sink,
 		.err = err,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
 	int rc;
 
-	*out = (struct reader_info){0};
-	rc = prepare(&run);
-	if (rc)
-		return error_set(err, -rc,
-			"no memory to stage reads of the "
-			"model's files");
-	run.info.used_io_uring =
-		io_uring_queue_init(READER_DEPTH, &run.ring, 0) == 0;
-	if (run.info.used_io_uring) {
-		rc = run_uring(&run);
-		io_uring_queue_exit(&run.ring);
-	} else {
-		rc = run_pread(&run);
-	}
-	for (uint32_t i = 0; i < files->weight_count; i++)
-		clear_direct(&run, i);
-	free(run.staging);
-	free(run.saved_flags);
+	assert(sink->lane_count <= READER_LANE_COUNT_MAX);
+	rc = run_all(&run, sink->lane_count ? sink->lane_count : 1);
 	*out = run.info;
 	return rc;
 }

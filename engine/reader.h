@@ -5,14 +5,18 @@
  *        aligned and many at a time (io_uring), past the page cache where
  *        the file system allows it (O_DIRECT), so that loading costs neither
  *        a second copy in memory nor everybody else's cache. Offsets in
- *        checkpoints are not aligned, so bytes pass through a fixed ring of
- *        staging buffers, READER_DEPTH x READER_CHUNK_BYTES in all.
+ *        checkpoints are not aligned, so bytes pass through staging buffers.
+ *        What is done with them costs more than reading: so a run may have
+ *        several lanes, each with a thread, a queue and READER_DEPTH buffers
+ *        of READER_CHUNK_BYTES of its own. A lane that stores a chunk has
+ *        its next ones on their way.
  * Fallbacks, each told in struct reader_info: no io_uring (kernel, seccomp)
- *        -> pread; no O_DIRECT -> through the page cache.
+ *        -> pread; no O_DIRECT -> through the page cache; a thread could not
+ *        be started -> fewer lanes.
  * Ownership: descriptors and segments are borrowed; the descriptors' status
  *        flags are restored.
- * Threads: one; the sink runs on it, between reads, in no particular order
- *        of offsets.
+ * Threads: the caller is the first lane; reader_run() returns when all lanes
+ *        have ended.
  */
 #ifndef HEDDLE_ENGINE_READER_H
 #define HEDDLE_ENGINE_READER_H
@@ -24,7 +28,8 @@
 #include "engine/files.h"
 
 #define READER_CHUNK_BYTES (1u << 20)
-#define READER_DEPTH 8
+#define READER_DEPTH 8 /* of a lane */
+#define READER_LANE_COUNT_MAX 8
 #define READER_ALIGN_BYTES 4096 /* of offsets, lengths and buffers */
 
 struct read_segment {
@@ -34,26 +39,32 @@ struct read_segment {
 };
 
 struct reader_info {
-	bool used_io_uring;
+	bool used_io_uring; /* in every lane */
 	uint32_t direct_file_count; /* files read with O_DIRECT */
+	uint32_t lane_count; /* that ran */
 	uint64_t read_bytes;
 };
 
 struct reader_sink {
 	/*
-	 * `length` bytes of segment `segment`, from `offset_bytes` of it on.
-	 * Returns 0 or -errno, which ends the run; it may set err.
+	 * `length` bytes of segment `segment`, from `offset_bytes` of it on;
+	 * called by all lanes at once, lane < lane_count. Returns 0 or -errno,
+	 * which ends the run.
 	 */
-	int (*take)(void *arg, uint32_t segment, uint64_t offset_bytes,
-		const uint8_t *data, size_t length);
-	/* After each chunk: bytes of segments delivered so far. May be NULL. */
+	int (*take)(void *arg, uint32_t lane, uint32_t segment,
+		uint64_t offset_bytes, const uint8_t *data, size_t length);
+	/*
+	 * After each chunk, by one lane at a time: bytes of segments delivered
+	 * so far. May be NULL.
+	 */
 	void (*progress)(void *arg, uint64_t done_bytes);
 	void *arg;
+	uint32_t lane_count; /* 0 = 1; at most READER_LANE_COUNT_MAX */
 };
 
 /*
- * Deliver every byte of every segment to the sink exactly once. segments are
- * sorted by file, then offset, and do not overlap. -EIO when a file ends
+ * Deliver every byte of every segment to the sink exactly once, in no
+ * particular order. segments are sorted by file, then offset, and do not overlap. -EIO when a file ends
  * early or a read fails (the text names the file), -ENOMEM.
  */
 int reader_run(const struct model_files *files,

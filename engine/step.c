@@ -113,14 +113,37 @@ uint32_t step_add_sample(
 	return sample;
 }
 
+/* Does the position of a row have pages? */
+static int check_pages(const struct step *step,
+	const struct step_bounds *bounds, uint32_t row, struct error *err)
+{
+	uint32_t position = step->position[row];
+	uint32_t first =
+		position / bounds->block_tokens * bounds->pages_per_block;
+	const uint32_t *table =
+		step->block_table +
+		(size_t)step->sequence[row] * step->capacity.table_stride +
+		first;
+
+	if (first + bounds->pages_per_block > step->capacity.table_stride)
+		return error_set(err, EINVAL,
+			"step row %u: position %u lies "
+			"beyond the block table",
+			row, position);
+	for (uint32_t i = 0; i < bounds->pages_per_block; i++)
+		if (table[i] >= bounds->page_count)
+			return error_set(err, EINVAL,
+				"step row %u: position "
+				"%u has no page in the block table",
+				row, position);
+	return 0;
+}
+
 static int check_row(const struct step *step, const struct step_bounds *bounds,
 	uint32_t row, struct error *err)
 {
 	uint32_t position = step->position[row];
 	uint32_t sequence = step->sequence[row];
-	uint32_t first =
-		position / bounds->block_tokens * bounds->pages_per_block;
-	const uint32_t *table;
 
 	if (step->token[row] >= bounds->vocab)
 		return error_set(err, EINVAL,
@@ -141,19 +164,31 @@ static int check_row(const struct step *step, const struct step_bounds *bounds,
 			"step row %u: adapter instance "
 			"%u is not published",
 			row, step->instance[row]);
-	if (first + bounds->pages_per_block > step->capacity.table_stride)
-		return error_set(err, EINVAL,
-			"step row %u: position %u lies "
-			"beyond the block table",
-			row, position);
-	table = step->block_table +
-		(size_t)sequence * step->capacity.table_stride + first;
-	for (uint32_t i = 0; i < bounds->pages_per_block; i++)
-		if (table[i] >= bounds->page_count)
-			return error_set(err, EINVAL,
-				"step row %u: position "
-				"%u has no page in the block table",
-				row, position);
+	return 0;
+}
+
+/* Rows that stand in the block of the row before need no second look. */
+static int check_rows(const struct step *step, const struct step_bounds *bounds,
+	struct error *err)
+{
+	uint32_t sequence = UINT32_MAX; /* of the block looked at last */
+	uint32_t first = 0; /* its first position */
+
+	for (uint32_t row = 0; row < step->row_count; row++) {
+		int rc = check_row(step, bounds, row, err);
+		bool known = step->sequence[row] == sequence &&
+			     step->position[row] - first < bounds->block_tokens;
+
+		if (rc == 0 && !known)
+			rc = check_pages(step, bounds, row, err);
+		if (rc)
+			return rc;
+		if (known)
+			continue;
+		sequence = step->sequence[row];
+		first = step->position[row] -
+			step->position[row] % bounds->block_tokens;
+	}
 	return 0;
 }
 
@@ -196,11 +231,9 @@ int step_check(const struct step *step, const struct step_bounds *bounds,
 			"%u samples exceed its capacity",
 			step->row_count, step->sequence_count,
 			step->sample_count);
-	for (uint32_t row = 0; row < step->row_count; row++) {
-		rc = check_row(step, bounds, row, err);
-		if (rc)
-			return rc;
-	}
+	rc = check_rows(step, bounds, err);
+	if (rc)
+		return rc;
 	for (uint32_t i = 0; i < step->sample_count; i++)
 		if (step->sample_row[i] >= step->row_count)
 			return error_set(err, EINVAL,

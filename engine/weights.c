@@ -40,6 +40,15 @@ enum dtype plan_item_loaded_type(const struct plan_item *item)
 	return item->type == DTYPE_F8_E4M3 ? FP8_EXPANDED_TYPE : item->type;
 }
 
+enum weight_layout plan_item_layout(
+	const struct plan_item *item, enum weight_layout layout)
+{
+	assert(layout == WEIGHT_ROWS || layout == WEIGHT_PANELS);
+	if (layout == WEIGHT_ROWS || tensor_role_is_vector(item->role))
+		return WEIGHT_ROWS;
+	return item->role == ROLE_KV_B ? WEIGHT_MLA_PANELS : WEIGHT_PANELS;
+}
+
 int weights_place(const struct model_plan *plan, uint64_t *out_offset,
 	uint64_t *out_size_bytes)
 {
@@ -66,12 +75,14 @@ int weights_place(const struct model_plan *plan, uint64_t *out_offset,
 }
 
 static void bind_item(struct model_weights *weights,
-	const struct plan_item *item, const void *data)
+	const struct plan_item *item, enum weight_layout layout,
+	const void *data)
 {
 	struct layer_weights *layer = &weights->layers[item->layer];
 	struct weight matrix = {
 		.data = data,
 		.type = plan_item_loaded_type(item),
+		.layout = plan_item_layout(item, layout),
 		.rows = item->rows,
 		.cols = item->cols,
 	};
@@ -89,8 +100,8 @@ static void bind_item(struct model_weights *weights,
 }
 
 int weights_bind(const struct model_plan *plan,
-	const struct model_config *config, const uint64_t *offset,
-	vmm_addr base, struct model_weights *out)
+	const struct model_config *config, enum weight_layout layout,
+	const uint64_t *offset, vmm_addr base, struct model_weights *out)
 {
 	uint32_t moe_layer = 0;
 
@@ -105,7 +116,7 @@ int weights_bind(const struct model_plan *plan,
 	for (uint32_t i = 0; i < plan->count; i++) {
 		assert(plan->items[i].layer < config->layer_count);
 		if (!tensor_role_is_expert(plan->items[i].role))
-			bind_item(out, &plan->items[i],
+			bind_item(out, &plan->items[i], layout,
 				(const void *)(uintptr_t)(base + offset[i]));
 	}
 	if (config->tied_head)
@@ -120,16 +131,15 @@ void weights_release(struct model_weights *weights)
 }
 
 int weights_expert_shape(const struct model_plan *plan,
-	const struct model_config *config, struct expert_shape *out,
-	struct error *err)
+	const struct model_config *config, enum weight_layout layout,
+	struct expert_shape *out, struct error *err)
 {
 	*out = (struct expert_shape){
 		.layer_count = config->moe_layer_count,
 		.base_count = config->router.expert_count,
 		.hidden = config->hidden,
 		.inter = config->expert_inter,
-		.format = {.type = plan->expert_type,
-			.layout = EXPERT_LAYOUT_ROWS},
+		.format = {.type = plan->expert_type, .layout = layout},
 	};
 	return expert_shape_finish(out, err);
 }

@@ -55,19 +55,27 @@ int weights_place(const struct model_plan *plan, uint64_t *out_offset,
 	uint64_t *out_size_bytes);
 
 /*
+ * How the item's matrix lies in memory when the back end wants `layout`
+ * (WEIGHT_ROWS or WEIGHT_PANELS): panels of MLA's kv_b_proj are those of its
+ * halves; a vector has no layout but rows.
+ */
+enum weight_layout plan_item_layout(
+	const struct plan_item *item, enum weight_layout layout);
+
+/*
  * Fill the table: item i (no routed expert) lies at base + offset[i].
  * -ENOMEM.
  */
 int weights_bind(const struct model_plan *plan,
-	const struct model_config *config, const uint64_t *offset,
-	vmm_addr base, struct model_weights *out);
+	const struct model_config *config, enum weight_layout layout,
+	const uint64_t *offset, vmm_addr base, struct model_weights *out);
 
 /* A zeroed struct is allowed. */
 void weights_release(struct model_weights *weights);
 
 /* The routed experts' shape, finished; -EINVAL, -EOVERFLOW. */
 int weights_expert_shape(const struct model_plan *plan,
-	const struct model_config *config, struct expert_shape *out,
-	struct error *err);
+	const struct model_config *config, enum weight_layout layout,
+	struct expert_shape *out, struct error *err);
 
 #endif

@@ -51,6 +51,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "base/weight_format.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -58,10 +59,11 @@ extern "C" {
 
 #define LORA_NONE UINT32_MAX
 
-/* A matrix [rows][cols] as stored. */
+/* A matrix [rows][cols]. */
 struct weight {
 	const void *data; /* NULL = the model has none */
 	enum dtype type;
+	enum weight_layout layout; /* one that the back end reads */
 	uint32_t rows; /* outputs */
 	uint32_t cols; /* inputs */
 };
@@ -144,6 +146,21 @@ struct linear_args {
 	float scale; /* 1 = none */
 	float clip; /* 0 = none */
 	const struct lora_pair *lora; /* [lora row] or NULL */
+	float *out;
+	uint32_t out_stride;
+};
+
+/*
+ * out[r][i] = silu(gate[i] . x[r]) * (up[i] . x[r]), each product with its
+ * low-rank update as in linear_args, silu(g) = g / (1 + exp(-g)). gate and up
+ * have the same shape; out must not overlap x.
+ */
+struct gate_up_args {
+	struct rows rows; /* count and lora are used */
+	const float *x;
+	uint32_t x_stride;
+	struct weight gate, up; /* [N][K] */
+	const struct lora_pair *gate_lora, *up_lora; /* [lora row] or NULL */
 	float *out;
 	uint32_t out_stride;
 };
@@ -284,6 +301,7 @@ struct moe_args {
 	const uint64_t *slot_offset;
 	uint64_t up_offset_bytes, down_offset_bytes;
 	enum dtype type;
+	enum weight_layout layout; /* of each of the three matrices */
 	const struct lora_pair *lora; /* [lora row][expert][gate, up, down] or
 					 NULL */
 	uint32_t lora_stride; /* pairs from one lora row to the next */
@@ -301,13 +319,6 @@ struct combine_args {
 	const float *shared; /* [R][H] or NULL */
 	float scale;
 	float *x; /* [R][H] */
-};
-
-/* out[r][i] = silu(gate[r][i]) * up[r][i]; out may be gate or up. */
-struct swiglu_args {
-	uint32_t row_count, width;
-	const float *gate, *up; /* [R][width] */
-	float *out;
 };
 
 /* x[r][i] += scale * y[r][i]. */
@@ -403,6 +414,8 @@ struct ops_limits {
 	uint32_t lora_rank; /* 0 = no adapters with LoRA */
 };
 
+#define OPS_LINEAR_COUNT_MAX 4
+
 struct ops {
 	const struct ops_table *table;
 	void *context; /* the back end's */
@@ -413,7 +426,13 @@ struct ops_table {
 	void (*destroy)(struct ops *ops);
 	int (*embed)(struct ops *ops, const struct embed_args *args);
 	int (*rms_norm)(struct ops *ops, const struct rms_norm_args *args);
-	int (*linear)(struct ops *ops, const struct linear_args *args);
+	/*
+	 * `count` linears that do not depend on each other, in one pass over
+	 * the threads: count 1 .. OPS_LINEAR_COUNT_MAX, the same rows in all.
+	 */
+	int (*linear)(struct ops *ops, const struct linear_args *args,
+		uint32_t count);
+	int (*gate_up)(struct ops *ops, const struct gate_up_args *args);
 	int (*mla_absorb)(struct ops *ops, const struct mla_args *args);
 	int (*mla_expand)(struct ops *ops, const struct mla_args *args);
 	int (*rope)(struct ops *ops, const struct rope_args *args);
@@ -422,7 +441,6 @@ struct ops_table {
 	int (*router)(struct ops *ops, const struct router_args *args);
 	int (*moe)(struct ops *ops, const struct moe_args *args);
 	int (*combine)(struct ops *ops, const struct combine_args *args);
-	int (*swiglu)(struct ops *ops, const struct swiglu_args *args);
 	int (*add)(struct ops *ops, const struct add_args *args);
 	int (*sigmoid_gate)(
 		struct ops *ops, const struct sigmoid_gate_args *args);
@@ -430,13 +448,6 @@ struct ops_table {
 	int (*sample)(struct ops *ops, const struct sample_args *args);
 	int (*fence)(struct ops *ops); /* all queued work has ended */
 };
-
-/*
- * The plain C back end on `thread_count` threads (the caller is one of
- * them). -ENOMEM, -EAGAIN (no thread).
- */
-int ops_create_reference(const struct ops_limits *limits, uint32_t thread_count,
-	struct ops *out);
 
 #ifdef __cplusplus
 }

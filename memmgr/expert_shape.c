@@ -33,12 +33,11 @@ int expert_shape_finish(struct expert_shape *shape, struct error *err)
 			"to %u and 1 to %u are possible",
 			shape->hidden, shape->inter, MODEL_HIDDEN_MAX,
 			MODEL_INTERMEDIATE_MAX);
-	if (format->type >= DTYPE_COUNT ||
-		format->layout != EXPERT_LAYOUT_ROWS ||
+	if (format->type >= DTYPE_COUNT || format->layout > WEIGHT_PANELS ||
 		format->scale_block_rows != 0 || format->scale_block_cols != 0)
 		return error_set(err, EINVAL,
-			"experts: only plain rows without block scales are "
-			"supported");
+			"experts: only rows or panels without block scales "
+			"are supported");
 	/* Bounded by the limits above: at most 2^38 bytes. */
 	matrix = (uint64_t)shape->hidden * shape->inter *
 		 dtype_size(format->type);

@@ -39,20 +39,17 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/weight_format.h"
 #include "memmgr/pages.h"
 
 #define EXPERT_SLOT_NONE UINT16_MAX
 #define INSTANCE_BASE 0u
 #define INSTANCE_NONE UINT32_MAX
 
-/* How the weights of a slot are written; more layouts are added here. */
-enum expert_layout {
-	EXPERT_LAYOUT_ROWS /* plain row major, as in the checkpoint */
-};
-
+/* How the weights of a slot are written; more forms are added here. */
 struct expert_format {
 	enum dtype type;
-	enum expert_layout layout;
+	enum weight_layout layout; /* WEIGHT_ROWS or WEIGHT_PANELS */
 	uint32_t scale_block_rows; /* 0 = no block scales */
 	uint32_t scale_block_cols;
 };

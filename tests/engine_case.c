@@ -21,6 +21,8 @@ static void open_model(struct engine_case *c)
 	struct vmm_host_config host = {
 		.granularity_bytes = PAGE_SIZE_BYTES_MIN};
 	struct model_options options = {
+		.layout = cpu_isa_layout(c->config.isa),
+		.thread_count = c->config.thread_count,
 		.kv_type = c->config.kv_type,
 		.page_size_bytes = PAGE_SIZE_BYTES_MIN,
 	};
@@ -54,7 +56,8 @@ void engine_case_open(
 	capacity.table_stride = kv_layout_blocks(layout, config->token_count) *
 				layout->pages_per_block;
 	forward_ops_limits(&c->model->config, &capacity, &limits);
-	must(ops_create_reference(&limits, config->thread_count, &c->ops),
+	must(ops_create_cpu(
+		     config->isa, &limits, config->thread_count, NULL, &c->ops),
 		&err);
 	must(forward_create(c->model, &c->ops, &capacity, &c->forward, &err),
 		&err);

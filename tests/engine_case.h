@@ -12,9 +12,11 @@
 #include "engine/forward.h"
 #include "engine/load.h"
 #include "engine/step.h"
+#include "gpu/cpu/cpu.h"
 
 struct engine_case_config {
 	const char *directory;
+	enum cpu_isa isa; /* one that works here */
 	enum dtype kv_type;
 	uint32_t thread_count;
 	uint32_t row_count; /* capacity of a step */

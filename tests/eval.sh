@@ -57,6 +57,12 @@ refuses score__too_long "positions" score "$work/input.jsonl"
 line '{"ids": [1, 2]}'
 refuses score__no_model "config.json" "$eval" score --model /etc --input "$work/input.jsonl"
 refuses score__no_directory "/nowhere" "$eval" score --model /nowhere --input "$work/input.jsonl"
+for cores in 1-0 0,0 0- ,0 0, x 9999 0-0-1; do
+	refuses "option__cores_$cores" "no list of different cores" \
+		"$eval" score --model "$model" --cores "$cores"
+done
+refuses option__cores_and_threads "--cores names 1" \
+	"$eval" score --model "$model" --cores 0 --threads 2
 refuses option__unknown "--what" "$eval" score --model "$model" --what 3
 refuses option__not_a_number '--top: "x"' score "$work/input.jsonl" --top x
 refuses option__too_large "--top" score "$work/input.jsonl" --top 21
@@ -107,6 +113,11 @@ verdict generate__repetition_penalty_forbids_repeats $?
 "$eval" inspect --model "$model" >"$work/out" 2>"$work/err" &&
 	grep -q 'family *qwen3_moe' "$work/out" && grep -q '^routed experts' "$work/out"
 verdict inspect__shows_the_parts $?
+HEDDLE_ISA=reference "$eval" inspect --model "$model" >"$work/out" 2>"$work/err" &&
+	grep -q '^runs here *on reference$' "$work/out"
+verdict inspect__shows_the_back_end $?
+HEDDLE_ISA=sse9 refuses inspect__no_such_back_end "HEDDLE_ISA=sse9" \
+	"$eval" inspect --model "$model"
 
 
 # --- text --------------------------------------------------------------------

@@ -1,12 +1,14 @@
 /* ops_case.c - what the tests of the operations share */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "gpu/cpu/panels.h"
 #include "tests/ops_case.h"
-#include "tests/suite.h"
 
 void pool_init(struct pool *pool, uint64_t seed)
 {
@@ -138,10 +140,111 @@ enum dtype case_type(uint32_t i)
 	return types[i % CASE_TYPE_COUNT];
 }
 
+#define NAME_BYTES 128
+
+static void skip_avx2(void)
+{
+	suite_skip("this processor has no AVX2");
+}
+
+static void skip_avx512(void)
+{
+	suite_skip("this processor has no AVX-512");
+}
+
+/* The name carries the instruction set: case_isa() reads it there. */
+static void name_case(struct suite_case *out, char *name,
+	const struct suite_case *from, enum cpu_isa isa)
+{
+	snprintf(name, NAME_BYTES, "%s %s", from->name, cpu_isa_name(isa));
+	out->name = name;
+	out->run = from->run;
+}
+
+int case_run(const char *name, struct case_list once, struct case_list each)
+{
+	size_t most = once.count + CPU_ISA_COUNT * (each.count + 1);
+	struct suite_case *cases = suite_calloc(most, sizeof(*cases));
+	char(*names)[NAME_BYTES] = suite_calloc(most, sizeof(*names));
+	size_t count = 0;
+	int status;
+
+	for (size_t i = 0; i < once.count; i++)
+		cases[count++] = once.cases[i];
+	for (enum cpu_isa isa = 0; isa < CPU_ISA_COUNT; isa++) {
+		struct suite_case skip = {"isa_works", skip_avx512};
+
+		if (isa == CPU_AVX2)
+			skip.run = skip_avx2;
+		for (size_t i = 0; cpu_isa_works(isa) && i < each.count; i++) {
+			name_case(&cases[count], names[count], &each.cases[i],
+				isa);
+			count++;
+		}
+		if (!cpu_isa_works(isa)) {
+			name_case(&cases[count], names[count], &skip, isa);
+			count++;
+		}
+	}
+	status = suite_run(name, cases, count);
+	free(cases);
+	free(names);
+	return status;
+}
+
+enum cpu_isa case_isa(void)
+{
+	const char *space = strrchr(CU_get_current_test()->pName, ' ');
+
+	for (enum cpu_isa isa = 0; space && isa < CPU_ISA_COUNT; isa++)
+		if (strcmp(space + 1, cpu_isa_name(isa)) == 0)
+			return isa;
+	return CPU_REFERENCE;
+}
+
+static struct weight repack(
+	struct pool *pool, const struct weight *weight, struct panels panels)
+{
+	struct weight packed = *weight;
+	size_t count = (size_t)weight->rows * weight->cols;
+	void *data = pool_get(pool, count * dtype_size(weight->type));
+
+	panels.type = weight->type;
+	panels.rows = weight->rows;
+	panels.cols = weight->cols;
+	panels_put(&panels, data, 0, count, weight->data);
+	packed.data = data;
+	packed.layout = panels.layout;
+	return packed;
+}
+
+struct weight case_weight(
+	struct pool *pool, enum cpu_isa isa, const struct weight *weight)
+{
+	struct panels panels = {.layout = cpu_isa_layout(isa)};
+
+	return repack(pool, weight, panels);
+}
+
+struct weight case_kv_b(struct pool *pool, enum cpu_isa isa,
+	const struct weight *weight, uint32_t nope, uint32_t value)
+{
+	struct panels panels = {.nope = nope, .value = value};
+
+	if (cpu_isa_layout(isa) == WEIGHT_PANELS)
+		panels.layout = WEIGHT_MLA_PANELS;
+	return repack(pool, weight, panels);
+}
+
 struct ops case_ops(uint32_t thread_count)
 {
+	return case_ops_isa(case_isa(), thread_count);
+}
+
+struct ops case_ops_isa(enum cpu_isa isa, uint32_t thread_count)
+{
 	static const struct ops_limits limits = {
-		.row_count = 1024,
+		.row_count = 2048,
 		.sample_count = 64,
 		.hidden = 1024,
 		.vocab = 1024,
@@ -155,7 +258,7 @@ struct ops case_ops(uint32_t thread_count)
 	};
 	struct ops ops = {0};
 
-	if (ops_create_reference(&limits, thread_count, &ops) != 0)
+	if (ops_create_cpu(isa, &limits, thread_count, NULL, &ops) != 0)
 		CU_FAIL_FATAL("no back end");
 	return ops;
 }

@@ -16,7 +16,9 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "gpu/cpu/cpu.h"
 #include "gpu/ops.h"
+#include "tests/suite.h"
 
 #define POOL_BUFFER_MAX 1024
 
@@ -67,8 +69,34 @@ enum dtype case_type(uint32_t i);
 
 #define CASE_TYPE_COUNT 3
 
+/*
+ * Run `once` as they are and `each` for every instruction set that works
+ * here; one that does not is a skip. As suite_run().
+ */
+struct case_list {
+	const struct suite_case *cases;
+	size_t count;
+};
+int case_run(const char *name, struct case_list once, struct case_list each);
+
+#define CASE_LIST(cases)                                                       \
+	((struct case_list){(cases), sizeof(cases) / sizeof((cases)[0])})
+
+/* What the running case is for; outside of `each`, the reference. */
+enum cpu_isa case_isa(void);
+
 /* A back end for tests: small limits with room for every test. */
-struct ops case_ops(uint32_t thread_count);
+struct ops case_ops(uint32_t thread_count); /* of case_isa() */
+struct ops case_ops_isa(enum cpu_isa isa, uint32_t thread_count);
+
+/*
+ * The same matrix as the back end wants it, in memory that ends at an
+ * unmapped page; for MLA's kv_b_proj with the rows of a head's two parts.
+ */
+struct weight case_weight(
+	struct pool *pool, enum cpu_isa isa, const struct weight *weight);
+struct weight case_kv_b(struct pool *pool, enum cpu_isa isa,
+	const struct weight *weight, uint32_t nope, uint32_t value);
 
 /* The numbers of threads that are compared. */
 #define CASE_THREAD_COUNTS                                                     \

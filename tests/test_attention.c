@@ -14,11 +14,11 @@
 struct scene {
 	uint32_t kv_heads, group; /* group: heads per K/V head */
 	uint32_t key_dim, value_dim;
-	bool mla; /* V is the beginning of K */
 	uint32_t sequence_count, length; /* positions of every sequence */
 	float *key; /* [sequence][length][key_width] */
 	float *value; /* [sequence][length][value_width], MLA: unused */
 	uint32_t layer;
+	bool mla; /* V is the beginning of K */
 	struct kv_view kv;
 	size_t window_bytes;
 };
@@ -68,6 +68,16 @@ static void scene_place(struct scene *scene, struct pool *pool, enum dtype type)
 	memset(kv->window, 0xff, scene->window_bytes);
 }
 
+/* A scene of a given shape: the fields up to length are set. */
+static void scene_make(struct scene *scene, struct pool *pool, enum dtype type)
+{
+	size_t tokens = (size_t)scene->sequence_count * scene->length;
+
+	scene->key = pool_floats(pool, tokens * key_width(scene), 1);
+	scene->value = pool_floats(pool, tokens * value_width(scene), 1);
+	scene_place(scene, pool, type);
+}
+
 static struct scene scene_create(struct pool *pool, uint32_t i, uint32_t length)
 {
 	uint64_t *random = &pool->random;
@@ -77,15 +87,12 @@ static struct scene scene_create(struct pool *pool, uint32_t i, uint32_t length)
 		.length = length,
 		.key_dim = 2 + suite_below(random, i % 7 == 6 ? 400 : 40),
 	};
-	size_t tokens = (size_t)scene.sequence_count * length;
 
 	scene.kv_heads = scene.mla ? 1 : 1 + suite_below(random, 2);
 	scene.group = 1 + suite_below(random, 3);
 	scene.value_dim = scene.mla ? 1 + suite_below(random, scene.key_dim - 1)
 				    : 1 + suite_below(random, 40);
-	scene.key = pool_floats(pool, tokens * key_width(&scene), 1);
-	scene.value = pool_floats(pool, tokens * value_width(&scene), 1);
-	scene_place(&scene, pool, i % 2 ? DTYPE_BF16 : DTYPE_F32);
+	scene_make(&scene, pool, i % 2 ? DTYPE_BF16 : DTYPE_F32);
 	return scene;
 }
 
@@ -184,16 +191,22 @@ static size_t out_width(const struct attention_args *args)
 	return (size_t)args->head_count * args->value_dim;
 }
 
-static float *run_attention(
-	struct pool *pool, uint32_t thread_count, struct attention_args args)
+static float *run_attention_isa(struct pool *pool, enum cpu_isa isa,
+	uint32_t thread_count, struct attention_args args)
 {
-	struct ops ops = case_ops(thread_count);
+	struct ops ops = case_ops_isa(isa, thread_count);
 
 	args.out = pool_get(
 		pool, args.rows.count * out_width(&args) * sizeof(float));
 	CU_ASSERT_EQUAL(ops.table->attention(&ops, &args), 0);
 	ops.table->destroy(&ops);
 	return args.out;
+}
+
+static float *run_attention(
+	struct pool *pool, uint32_t thread_count, struct attention_args args)
+{
+	return run_attention_isa(pool, case_isa(), thread_count, args);
 }
 
 /* The rows of args that `index` names. */
@@ -756,19 +769,170 @@ static void test_attention__poison_stays_in_its_row(void)
 	}
 }
 
-static const struct suite_case cases[] = {
+/* --- shapes of models ------------------------------------------------------- */
+
+#define MODEL_COUNT 8
+
+static struct scene model_scene(struct pool *pool, uint32_t i, uint32_t length)
+{
+	static const struct scene models[MODEL_COUNT / 2] = {
+		{.kv_heads = 1,
+			.group = 5,
+			.key_dim = 576,
+			.value_dim = 512,
+			.mla = true},
+		{.kv_heads = 2, .group = 4, .key_dim = 128, .value_dim = 128},
+		{.kv_heads = 1,
+			.group = 60,
+			.key_dim = 70,
+			.value_dim = 33,
+			.mla = true},
+		{.kv_heads = 3, .group = 1, .key_dim = 80, .value_dim = 81},
+	};
+	struct scene scene = models[i / 2];
+
+	scene.length = length;
+	scene.sequence_count = 1 + i % 3 / 2;
+	scene_make(&scene, pool, i % 2 ? DTYPE_BF16 : DTYPE_F32);
+	return scene;
+}
+
+static void test_attention__models_match_doubles(void)
+{
+	uint64_t seed = suite_seed(10);
+
+	for (uint32_t i = 0; i < MODEL_COUNT; i++) {
+		struct pool pool;
+		struct scene scene;
+		struct attention_args args;
+		float *out;
+
+		pool_init(&pool, seed + i);
+		scene = model_scene(&pool, i, 259);
+		scene_fill(&scene, &pool);
+		args = edge_rows(&scene, &pool);
+		out = run_attention(&pool, 2, args);
+		CU_ASSERT_EQUAL(count_wrong_rows(&scene, &args, out), 0);
+		pool_release(&pool);
+	}
+}
+
+static void test_attention__models_prefill_is_decode(void)
+{
+	uint64_t seed = suite_seed(11);
+
+	for (uint32_t i = 0; i < MODEL_COUNT; i++) {
+		struct pool pool;
+		struct scene scene;
+		struct attention_args args;
+		size_t count;
+		float *decode;
+
+		pool_init(&pool, seed + i);
+		scene = model_scene(&pool, i, i == 2 ? 264 : 40);
+		args = scene_attention(
+			&scene, &pool, scene_rows(&scene, &pool));
+		args.window = i % 4 == 3 ? 17 : 0;
+		count = args.rows.count * out_width(&args);
+		decode = run_in_chunks(&pool, &scene, &args, 1);
+		CU_ASSERT(case_same(
+			decode, run_in_chunks(&pool, &scene, &args, 7), count));
+		CU_ASSERT(case_same(decode,
+			run_in_chunks(&pool, &scene, &args, scene.length),
+			count));
+		pool_release(&pool);
+	}
+}
+
+/* The last rows of a long sequence, the first of another: uneven work. */
+static void test_attention__long_rows_are_the_same_alone(void)
+{
+	static const uint32_t threads[] = CASE_THREAD_COUNTS;
+	uint64_t seed = suite_seed(12);
+
+	for (uint32_t i = 0; i < 6; i++) {
+		struct pool pool;
+		struct scene scene = {.kv_heads = 1 + i % 2,
+			.group = 1 + 3 * (i % 3),
+			.key_dim = 20,
+			.value_dim = 18,
+			.sequence_count = 2,
+			.length = 2061};
+		struct attention_args all, args;
+		uint32_t index[12];
+		float *out;
+
+		pool_init(&pool, seed + i);
+		scene_make(&scene, &pool, i % 2 ? DTYPE_BF16 : DTYPE_F32);
+		scene_fill(&scene, &pool);
+		all = scene_attention(&scene, &pool, scene_rows(&scene, &pool));
+		for (uint32_t r = 0; r < 12; r++)
+			index[r] = 2055 + r;
+		args = pick_rows(&pool, &all, index, 12);
+		args.window = i == 4 ? 1400 : 0;
+		out = run_attention(&pool, 1, args);
+		for (uint32_t t = 1; t < 4; t++)
+			CU_ASSERT(case_same(out,
+				run_attention(&pool, threads[t], args),
+				12 * out_width(&args)));
+		for (uint32_t r = 0; r < 12; r++) {
+			all = pick_rows(&pool, &args, &r, 1);
+			CU_ASSERT(case_same(out + r * out_width(&args),
+				run_attention(&pool, threads[r % 4], all),
+				out_width(&args)));
+		}
+		pool_release(&pool);
+	}
+}
+
+static void test_attention__avx2_is_avx512(void)
+{
+	uint64_t seed = suite_seed(13);
+
+	if (!cpu_isa_works(CPU_AVX512)) {
+		suite_skip("no AVX-512 here to compare AVX2 with");
+		return;
+	}
+	for (uint32_t i = 0; i < 12 + MODEL_COUNT; i++) {
+		struct pool pool;
+		struct scene scene;
+		struct attention_args args;
+
+		pool_init(&pool, seed + i);
+		scene = i < 12 ? scene_create(&pool, i, LENGTH_MAX)
+			       : model_scene(&pool, i - 12, 300);
+		scene_fill(&scene, &pool);
+		args = i % 3 ? edge_rows(&scene, &pool)
+			     : scene_attention(&scene, &pool,
+				       scene_rows(&scene, &pool));
+		args.window = i % 5 == 1 ? 100 : 0;
+		CU_ASSERT(case_same(run_attention_isa(&pool, CPU_AVX2, 2, args),
+			run_attention_isa(&pool, CPU_AVX512, 3, args),
+			args.rows.count * out_width(&args)));
+		pool_release(&pool);
+	}
+}
+
+static const struct suite_case once[] = {
+	SUITE_CASE(attention__order_is_literal),
+	SUITE_CASE(attention__avx2_is_avx512),
+};
+
+static const struct suite_case each[] = {
 	SUITE_CASE(kv_write__places_every_element),
 	SUITE_CASE(attention__matches_doubles),
 	SUITE_CASE(attention__window_of_one_is_the_value),
-	SUITE_CASE(attention__order_is_literal),
 	SUITE_CASE(attention__batch_and_threads_change_no_bit),
 	SUITE_CASE(attention__prefill_is_decode),
 	SUITE_CASE(attention__placement_changes_no_bit),
 	SUITE_CASE(attention__hidden_positions_have_no_effect),
 	SUITE_CASE(attention__poison_stays_in_its_row),
+	SUITE_CASE(attention__models_match_doubles),
+	SUITE_CASE(attention__models_prefill_is_decode),
+	SUITE_CASE(attention__long_rows_are_the_same_alone),
 };
 
 int main(void)
 {
-	return SUITE_MAIN("attention", cases);
+	return case_run("attention", CASE_LIST(once), CASE_LIST(each));
 }

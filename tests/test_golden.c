@@ -3,7 +3,7 @@
 /*
  * tests/golden/<case> are tiny checkpoints with what transformers computed
  * for them in float32 (tools/golden/README.md). Every token's log-probability
- * has to agree within 1e-3. A position after which some routing decision was
+ * has to agree within 1e-3, on every back end that runs here. A position after which some routing decision was
  * nearer than 1e-4 may go either way: such positions are left out and
  * counted, and may be at most 0.5 % of all.
  */
@@ -72,9 +72,11 @@ static void compare_line(
 	engine_sequence_close(c, &s);
 }
 
-static void compare_case(const char *name, enum dtype kv_type, struct tally *t)
+static void compare_case(
+	const char *name, enum cpu_isa isa, enum dtype kv_type, struct tally *t)
 {
 	struct engine_case_config config = {
+		.isa = isa,
 		.kv_type = kv_type,
 		.thread_count = 2,
 		.row_count = CHUNK_ROWS,
@@ -97,20 +99,25 @@ static void compare_case(const char *name, enum dtype kv_type, struct tally *t)
 
 static void agree(const char *name)
 {
-	struct tally t = {0};
+	for (enum cpu_isa isa = 0; isa < CPU_ISA_COUNT; isa++) {
+		struct tally t = {0};
 
-	compare_case(name, DTYPE_F32, &t);
-	printf("%u positions, worst %.2g, %u near ties ", t.positions, t.worst,
-		t.near_ties);
-	CU_ASSERT(t.positions > 100);
-	CU_ASSERT(t.worst <= TOLERANCE);
-	CU_ASSERT((double)t.near_ties <= TIE_SHARE_MAX * t.positions);
+		if (!cpu_isa_works(isa))
+			continue;
+		compare_case(name, isa, DTYPE_F32, &t);
+		printf("%s: %u positions, worst %.2g, %u near ties; ",
+			cpu_isa_name(isa), t.positions, t.worst, t.near_ties);
+		CU_ASSERT(t.positions > 100);
+		CU_ASSERT(t.worst <= TOLERANCE);
+		CU_ASSERT((double)t.near_ties <= TIE_SHARE_MAX * t.positions);
+	}
 }
 
 /* Draw greedily and follow the golden sequence as long as it is clear-cut. */
-static void follow_greedy(const char *name)
+static void follow_greedy(const char *name, enum cpu_isa isa)
 {
 	struct engine_case_config config = {
+		.isa = isa,
 		.kv_type = DTYPE_F32,
 		.thread_count = 1,
 		.row_count = CHUNK_ROWS,
@@ -151,6 +158,13 @@ static void follow_greedy(const char *name)
 	free(ids);
 }
 
+static void follow_on_all(const char *name)
+{
+	for (enum cpu_isa isa = 0; isa < CPU_ISA_COUNT; isa++)
+		if (cpu_isa_works(isa))
+			follow_greedy(name, isa);
+}
+
 #define FAMILY(name)                                                           \
 	static void test_score__##name(void)                                   \
 	{                                                                      \
@@ -158,7 +172,7 @@ static void follow_greedy(const char *name)
 	}                                                                      \
 	static void test_generate__##name(void)                                \
 	{                                                                      \
-		follow_greedy(#name);                                          \
+		follow_on_all(#name);                                          \
 	}
 
 FAMILY(deepseek_v2_lite)
@@ -182,14 +196,18 @@ static void test_score__bf16_cache_stays_close(void)
 {
 	static const char *const names[] = {"deepseek_v2_lite", "mixtral"};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		struct tally t = {0};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		for (enum cpu_isa isa = 0; isa < CPU_ISA_COUNT; isa++) {
+			struct tally t = {0};
 
-		compare_case(names[i], DTYPE_BF16, &t);
-		printf("%s worst %.2g ", names[i], t.worst);
-		CU_ASSERT(t.worst > 1e-5);
-		CU_ASSERT(t.worst < 2.0);
-	}
+			if (!cpu_isa_works(isa))
+				continue;
+			compare_case(names[i], isa, DTYPE_BF16, &t);
+			printf("%s %s worst %.2g; ", names[i],
+				cpu_isa_name(isa), t.worst);
+			CU_ASSERT(t.worst > 1e-5);
+			CU_ASSERT(t.worst < 2.0);
+		}
 }
 
 #define CASES(name) SUITE_CASE(score__##name), SUITE_CASE(generate__##name)

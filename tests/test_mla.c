@@ -68,11 +68,12 @@ static size_t out_count(const struct mla_args *args)
 }
 
 /* Run into a new buffer full of `fill`. */
-static float *run_mla(struct pool *pool, uint32_t thread_count, bool absorb,
-	struct mla_args args, float fill)
+static float *run_mla_isa(struct pool *pool, enum cpu_isa isa,
+	uint32_t thread_count, bool absorb, struct mla_args args, float fill)
 {
-	struct ops ops = case_ops(thread_count);
+	struct ops ops = case_ops_isa(isa, thread_count);
 
+	args.kv_b = case_kv_b(pool, isa, &args.kv_b, args.nope, args.value);
 	args.out = pool_get(pool, out_count(&args) * sizeof(float));
 	for (size_t i = 0; i < out_count(&args); i++)
 		args.out[i] = fill;
@@ -81,6 +82,12 @@ static float *run_mla(struct pool *pool, uint32_t thread_count, bool absorb,
 		0);
 	ops.table->destroy(&ops);
 	return args.out;
+}
+
+static float *run_mla(struct pool *pool, uint32_t thread_count, bool absorb,
+	struct mla_args args, float fill)
+{
+	return run_mla_isa(pool, case_isa(), thread_count, absorb, args, fill);
 }
 
 /*
@@ -359,10 +366,37 @@ static void test_mla_expand__poison_stays_in_its_row(void)
 	check_poison(false, suite_seed(8));
 }
 
-static const struct suite_case cases[] = {
+static void test_mla__avx2_and_avx512_are_equal(void)
+{
+	uint64_t seed = suite_seed(10);
+
+	if (!cpu_isa_works(CPU_AVX512)) {
+		suite_skip("this processor has no AVX-512");
+		return;
+	}
+	for (uint32_t i = 0; i < 2 * ROUNDS; i++) {
+		bool absorb = i % 2;
+		struct pool pool;
+		struct mla_args args;
+
+		pool_init(&pool, seed + i);
+		args = random_mla(&pool, i / 2, absorb);
+		CU_ASSERT(case_same(
+			run_mla_isa(&pool, CPU_AVX2, 2, absorb, args, 0),
+			run_mla_isa(&pool, CPU_AVX512, 2, absorb, args, 0),
+			out_count(&args)));
+		pool_release(&pool);
+	}
+}
+
+static const struct suite_case once[] = {
+	SUITE_CASE(mla__avx2_and_avx512_are_equal),
+	SUITE_CASE(mla_absorb__order_is_that_of_a_dot_product),
+};
+
+static const struct suite_case each[] = {
 	SUITE_CASE(mla_absorb__matches_doubles),
 	SUITE_CASE(mla_expand__matches_doubles),
-	SUITE_CASE(mla_absorb__order_is_that_of_a_dot_product),
 	SUITE_CASE(mla_absorb__batch_and_threads_change_no_bit),
 	SUITE_CASE(mla_expand__batch_and_threads_change_no_bit),
 	SUITE_CASE(mla_absorb__others_lora_changes_no_bit),
@@ -373,5 +407,5 @@ static const struct suite_case cases[] = {
 
 int main(void)
 {
-	return SUITE_MAIN("mla", cases);
+	return case_run("mla", CASE_LIST(once), CASE_LIST(each));
 }

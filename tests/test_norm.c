@@ -370,89 +370,6 @@ static void test_rope__poison_stays_in_its_pair(void)
 
 /* --- element-wise ---------------------------------------------------------- */
 
-static void test_swiglu__matches_doubles(void)
-{
-	struct pool pool;
-
-	pool_init(&pool, suite_seed(8));
-	for (uint32_t i = 0; i < ROUNDS; i++) {
-		uint32_t rows = 1 + suite_below(&pool.random, 70);
-		uint32_t width = 1 + suite_below(&pool.random, 70);
-		size_t count = (size_t)rows * width;
-		struct swiglu_args args = {
-			.row_count = rows,
-			.width = width,
-			.gate = pool_floats(&pool, count, 4),
-			.up = pool_floats(&pool, count, 1),
-			.out = pool_get(&pool, count * sizeof(float)),
-		};
-		struct ops ops = case_ops(thread_counts[i % THREAD_COUNTS]);
-		uint32_t wrong = 0;
-
-		CU_ASSERT_EQUAL(ops.table->swiglu(&ops, &args), 0);
-		for (size_t j = 0; j < count; j++) {
-			double g = args.gate[j];
-			double want = g / (1 + exp(-g)) * args.up[j];
-
-			wrong += !case_close(args.out[j], want, fabs(want));
-		}
-		CU_ASSERT_EQUAL(wrong, 0);
-		ops.table->destroy(&ops);
-	}
-	pool_release(&pool);
-}
-
-static void test_swiglu__out_may_be_gate_or_up(void)
-{
-	struct pool pool;
-	size_t count = (size_t)37 * 19;
-	struct ops ops = case_ops(3);
-
-	pool_init(&pool, suite_seed(9));
-	for (uint32_t i = 0; i < 2; i++) {
-		float *gate = pool_floats(&pool, count, 4);
-		float *up = pool_floats(&pool, count, 1);
-		struct swiglu_args args = {
-			.row_count = 37,
-			.width = 19,
-			.gate = gate,
-			.up = up,
-			.out = pool_get(&pool, count * sizeof(float)),
-		};
-		float *apart = args.out;
-
-		CU_ASSERT_EQUAL(ops.table->swiglu(&ops, &args), 0);
-		args.out = i ? gate : up;
-		CU_ASSERT_EQUAL(ops.table->swiglu(&ops, &args), 0);
-		CU_ASSERT(case_same(apart, args.out, count));
-	}
-	ops.table->destroy(&ops);
-	pool_release(&pool);
-}
-
-static void test_swiglu__poison_stays_in_its_element(void)
-{
-	float gate[] = {1, NAN, 1, 100, -100};
-	float up[] = {1, 1, INFINITY, 2, 2};
-	float out[5];
-	struct swiglu_args args = {
-		.row_count = 5,
-		.width = 1,
-		.gate = gate,
-		.up = up,
-		.out = out,
-	};
-	struct ops ops = case_ops(2);
-
-	ops.table->swiglu(&ops, &args);
-	CU_ASSERT(case_close(out[0], 0.7310585786300049, 1));
-	CU_ASSERT(isnan(out[1]));
-	CU_ASSERT(isinf(out[2]));
-	CU_ASSERT_EQUAL(out[3], 200);
-	CU_ASSERT_EQUAL(out[4], 0);
-	ops.table->destroy(&ops);
-}
-
 static void test_add__is_one_product_and_one_sum(void)
 {
 	struct pool pool;
@@ -519,7 +436,73 @@ static void test_sigmoid_gate__matches_doubles(void)
 	pool_release(&pool);
 }
 
-static const struct suite_case cases[] = {
+/* --- AVX2 and AVX-512 ------------------------------------------------------ */
+
+/* Every operation of this file on the same input, outputs one after the other. */
+static float *run_all(
+	struct pool *pool, enum cpu_isa isa, uint64_t seed, size_t *count)
+{
+	struct ops ops = case_ops_isa(isa, 2);
+	struct pool input;
+	struct rms_norm_args norm;
+	struct rope_args rope;
+	size_t norm_count, rope_count;
+	float *out;
+
+	pool_init(&input, seed);
+	norm = random_norm(&input, (uint32_t)seed);
+	rope = random_rope(&input, (uint32_t)seed);
+	norm_count = (size_t)norm.row_count * norm.out_stride;
+	rope_count = (size_t)rope.rows.count * rope.stride;
+	*count = norm_count + rope_count;
+	out = pool_get(pool, *count * sizeof(*out));
+	norm.out = out;
+	ops.table->rms_norm(&ops, &norm);
+	memcpy(out + norm_count, rope.x, rope_count * sizeof(*out));
+	rope.x = out + norm_count;
+	ops.table->rope(&ops, &rope);
+	ops.table->sigmoid_gate(
+		&ops, &(struct sigmoid_gate_args){.row_count = norm.row_count,
+			      .width = norm.out_stride,
+			      .gate = norm.x,
+			      .x = norm.out});
+	ops.table->add(&ops, &(struct add_args){.row_count = 1,
+				     .width = rope.stride,
+				     .y = norm.out,
+				     .scale = 0.3f,
+				     .x = rope.x});
+	ops.table->destroy(&ops);
+	pool_release(&input);
+	return out;
+}
+
+static void test_norm__avx2_is_avx512(void)
+{
+	uint64_t seed = suite_seed(12);
+
+	if (!cpu_isa_works(CPU_AVX512)) {
+		suite_skip("no AVX-512 here to compare AVX2 with");
+		return;
+	}
+	for (uint32_t i = 0; i < ROUNDS; i++) {
+		struct pool pool;
+		size_t count, same_count;
+		float *a, *b;
+
+		pool_init(&pool, 0);
+		a = run_all(&pool, CPU_AVX2, seed + i, &count);
+		b = run_all(&pool, CPU_AVX512, seed + i, &same_count);
+		CU_ASSERT_EQUAL(count, same_count);
+		CU_ASSERT(case_same(a, b, count));
+		pool_release(&pool);
+	}
+}
+
+static const struct suite_case once[] = {
+	SUITE_CASE(norm__avx2_is_avx512),
+};
+
+static const struct suite_case each[] = {
 	SUITE_CASE(rms_norm__matches_doubles),
 	SUITE_CASE(rms_norm__zeros_stay_zeros),
 	SUITE_CASE(rms_norm__batch_and_threads_change_no_bit),
@@ -529,14 +512,11 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(rope__position_zero_scales_only),
 	SUITE_CASE(rope__batch_and_threads_change_no_bit),
 	SUITE_CASE(rope__poison_stays_in_its_pair),
-	SUITE_CASE(swiglu__matches_doubles),
-	SUITE_CASE(swiglu__out_may_be_gate_or_up),
-	SUITE_CASE(swiglu__poison_stays_in_its_element),
 	SUITE_CASE(add__is_one_product_and_one_sum),
 	SUITE_CASE(sigmoid_gate__matches_doubles),
 };
 
 int main(void)
 {
-	return SUITE_MAIN("norm", cases);
+	return case_run("norm", CASE_LIST(once), CASE_LIST(each));
 }

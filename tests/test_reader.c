@@ -22,8 +22,11 @@ struct fixture {
 	struct read_segment segments[SEGMENTS_MAX];
 	uint32_t count;
 	uint8_t *got[SEGMENTS_MAX];
-	uint64_t got_bytes, last_progress;
+	_Atomic uint64_t got_bytes;
+	uint64_t last_progress;
 	int sink_code;
+	uint32_t lane_count; /* 0 = 1 */
+	uint64_t lane_bytes[READER_LANE_COUNT_MAX + 1];
 };
 
 static void make_file(
@@ -96,16 +99,18 @@ static void random_segments(struct fixture *f, uint64_t *state)
 	}
 }
 
-static int take(void *arg, uint32_t segment, uint64_t offset,
+static int take(void *arg, uint32_t lane, uint32_t segment, uint64_t offset,
 	const uint8_t *data, size_t length)
 {
 	struct fixture *f = arg;
 
 	if (f->sink_code)
 		return f->sink_code;
-	CU_ASSERT_FATAL(segment < f->count);
-	CU_ASSERT_FATAL(length > 0 &&
-			offset + length <= f->segments[segment].size_bytes);
+	/* CUnit counts on one thread, so a wrong call ends the run. */
+	if (lane > f->lane_count || segment >= f->count || length == 0 ||
+		offset + length > f->segments[segment].size_bytes)
+		return -EDOM;
+	f->lane_bytes[lane] += length;
 	memcpy(f->got[segment] + offset, data, length);
 	f->got_bytes += length;
 	return 0;
@@ -121,7 +126,7 @@ static void progress(void *arg, uint64_t done)
 
 static int run(struct fixture *f, struct reader_info *info, struct error *err)
 {
-	struct reader_sink sink = {take, progress, f};
+	struct reader_sink sink = {take, progress, f, f->lane_count};
 
 	return reader_run(&f->files, f->segments, f->count, &sink, info, err);
 }
@@ -163,6 +168,40 @@ static void test_reader_run__random_segments(void)
 	printf("io_uring %s, direct on %u of %d files ",
 		info.used_io_uring ? "yes" : "no", info.direct_file_count,
 		FILES);
+	close_fixture(&f);
+}
+
+/* Several lanes: every byte once, and a failure of one ends all. */
+static void test_reader_run__many_lanes(void)
+{
+	uint64_t state = suite_seed(19);
+	struct reader_info info;
+	struct fixture f;
+
+	open_fixture(&f, &state);
+	for (uint32_t round = 0; round < 12; round++) {
+		struct error err = {0};
+
+		f.lane_count = 2 + round % (READER_LANE_COUNT_MAX - 1);
+		random_segments(&f, &state);
+		CU_ASSERT_EQUAL(run(&f, &info, &err), 0);
+		CU_ASSERT_EQUAL(info.lane_count, f.lane_count);
+		check_bytes(&f);
+		f.sink_code = -ENOSPC;
+		CU_ASSERT_EQUAL(run(&f, &info, &err), -ENOSPC);
+		CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "storing the bytes"));
+		f.sink_code = 0;
+	}
+	for (uint32_t n = 1; n < 6; n++) {
+		struct error err = {0};
+
+		f.last_progress = 0;
+		fake_os_reset();
+		fake_os_fail(FAKE_OS_URING_SUBMIT, n, EBADR);
+		CU_ASSERT_EQUAL(
+			run(&f, &info, &err), fake_os_has_failed() ? -EIO : 0);
+	}
+	fake_os_disarm();
 	close_fixture(&f);
 }
 
@@ -313,6 +352,7 @@ int main(void)
 {
 	static const struct suite_case cases[] = {
 		SUITE_CASE(reader_run__random_segments),
+		SUITE_CASE(reader_run__many_lanes),
 		SUITE_CASE(reader_run__without_io_uring),
 		SUITE_CASE(reader_run__nothing_to_read),
 		SUITE_CASE(reader_run__file_shrank),

@@ -14,7 +14,7 @@ mappers = memfd_create ftruncate fallocate mmap mprotect munmap
 files = open openat fstat read pread close
 uring = io_uring_queue_init io_uring_submit_and_wait io_uring_queue_exit fcntl
 
-reference_c = $(gpu_c) base/dtype.c
+reference_c = $(gpu_c) base/dtype.c base/error.c
 engine_test_c = tests/engine_case.c control/model_dir.c $(library_c)
 
 $(call test,check,)
@@ -43,13 +43,14 @@ $(call test,kv,$(kv_test_c),$(allocators) $(mappers) $(files))
 $(call test,memmgr,$(sort $(experts_test_c) $(kv_test_c)))
 
 $(call test,workers,gpu/cpu/workers.c)
+$(call test,panels,tests/ops_case.c $(reference_c))
 $(call test,linear,tests/ops_case.c $(reference_c))
 $(call test,norm,tests/ops_case.c $(reference_c))
 $(call test,attention,tests/ops_case.c $(reference_c))
 $(call test,mla,tests/ops_case.c $(reference_c))
-$(call test,router,$(reference_c))
-$(call test,moe,$(reference_c))
-$(call test,sample,$(reference_c))
+$(call test,router,tests/ops_case.c $(reference_c))
+$(call test,moe,tests/ops_case.c $(reference_c))
+$(call test,sample,tests/ops_case.c $(reference_c))
 
 json_c = base/json_text.c base/error.c tests/fake/fake_os.c
 config_test_c = engine/config.c engine/config_families.c \
@@ -67,8 +68,8 @@ $(call test,model_dir,control/model_dir.c engine/files.c base/error.c \
 	tests/fake/fake_os.c,$(allocators) $(files))
 $(call test,step,engine/step.c base/error.c)
 $(call test,reader,tests/fake/fake_os.c engine/reader.c base/error.c,$(uring))
-$(call test,load,tests/fake/fake_os.c tests/st_builder.c control/model_dir.c \
-	$(library_c),$(allocators) $(mappers) $(files) $(uring))
+$(call test,load,tests/fake/fake_os.c tests/st_builder.c tests/load_check.c \
+	control/model_dir.c $(library_c),$(allocators) $(mappers) $(files) $(uring))
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 
@@ -129,7 +130,6 @@ $(call fuzz,tokenizer_json,$(tokenizer_c))
 $(call fuzz,encode,tests/text_case.c $(tokenizer_c))
 $(call fuzz,jinja_source,dataplane/chat.c $(jinja_c))
 $(call fuzz,jinja_input,dataplane/chat.c $(jinja_c))
-
 REPLAYS = $(FUZZ:%=$(B)/tests/replay_%)
 $(REPLAYS):
 	@mkdir -p $(@D)
@@ -165,7 +165,7 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers golden)
+THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden)
 
 tests-threads: $(THREADED)
 

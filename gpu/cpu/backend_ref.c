@@ -84,6 +84,7 @@ static const struct ops_table table = {
 	.embed = ref_embed,
 	.rms_norm = ref_rms_norm,
 	.linear = ref_linear,
+	.gate_up = ref_gate_up,
 	.mla_absorb = ref_mla_absorb,
 	.mla_expand = ref_mla_expand,
 	.rope = ref_rope,
@@ -92,7 +93,6 @@ static const struct ops_table table = {
 	.router = ref_router,
 	.moe = ref_moe,
 	.combine = ref_combine,
-	.swiglu = ref_swiglu,
 	.add = ref_add,
 	.sigmoid_gate = ref_sigmoid_gate,
 	.gather = ref_gather,
@@ -167,7 +167,7 @@ int ops_create_reference(
 	status = arena_create(ref);
 	if (status)
 		goto err_free_ref;
-	status = workers_create(thread_count, &ref->workers);
+	status = workers_create(thread_count, NULL, &ref->workers);
 	if (status)
 		goto err_free_arena;
 	out->table = &table;

@@ -22,6 +22,10 @@
 #include "gpu/cpu/workers.h"
 #include "gpu/ops.h"
 
+/* ops_create_cpu() for CPU_REFERENCE, bound to no cores. */
+int ops_create_reference(const struct ops_limits *limits, uint32_t thread_count,
+	struct ops *out);
+
 struct ref_backend {
 	struct workers *workers; /* owns */
 	uint32_t thread_count;
@@ -68,7 +72,8 @@ struct ref_backend *ref_of(struct ops *ops);
 /* The table's entries; gpu/ops.h is their contract. */
 int ref_embed(struct ops *ops, const struct embed_args *args);
 int ref_rms_norm(struct ops *ops, const struct rms_norm_args *args);
-int ref_linear(struct ops *ops, const struct linear_args *args);
+int ref_linear(struct ops *ops, const struct linear_args *args, uint32_t count);
+int ref_gate_up(struct ops *ops, const struct gate_up_args *args);
 int ref_mla_absorb(struct ops *ops, const struct mla_args *args);
 int ref_mla_expand(struct ops *ops, const struct mla_args *args);
 int ref_rope(struct ops *ops, const struct rope_args *args);
@@ -77,7 +82,6 @@ int ref_attention(struct ops *ops, const struct attention_args *args);
 int ref_router(struct ops *ops, const struct router_args *args);
 int ref_moe(struct ops *ops, const struct moe_args *args);
 int ref_combine(struct ops *ops, const struct combine_args *args);
-int ref_swiglu(struct ops *ops, const struct swiglu_args *args);
 int ref_add(struct ops *ops, const struct add_args *args);
 int ref_sigmoid_gate(struct ops *ops, const struct sigmoid_gate_args *args);
 int ref_gather(struct ops *ops, const struct gather_args *args);

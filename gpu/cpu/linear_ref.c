@@ -1,6 +1,7 @@
 /* linear_ref.c - embed, linear and gather in plain C */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "gpu/cpu/backend_ref.h"
@@ -44,6 +45,7 @@ struct linear_job {
 	const struct linear_args *args;
 	float *low; /* [R][low_stride]: A x of the rows that have an update */
 	size_t low_stride;
+	bool gated; /* out holds g: it becomes silu(g) times the output */
 };
 
 /* The update of row r, NULL = none. */
@@ -101,6 +103,15 @@ static float linear_finish(
 	return sum;
 }
 
+static void linear_store(
+	const struct linear_job *job, size_t r, size_t n, float sum)
+{
+	float *out = job->args->out + r * job->args->out_stride + n;
+	float value = linear_finish(job, r, n, sum);
+
+	*out = job->gated ? *out / (1 + expf(-*out)) * value : value;
+}
+
 /* Outputs first .. end-1 of the rows row .. row + row_count - 1. */
 static void linear_tile(const struct linear_job *job, size_t first, size_t end,
 	size_t row, uint32_t row_count)
@@ -117,8 +128,7 @@ static void linear_tile(const struct linear_job *job, size_t first, size_t end,
 			row_ref(weight->data, weight->type, weight->cols, n),
 			weight->type, weight->cols, sum);
 		for (uint32_t i = 0; i < row_count; i++)
-			args->out[(row + i) * args->out_stride + n] =
-				linear_finish(job, row + i, n, sum[i]);
+			linear_store(job, row + i, n, sum[i]);
 	}
 }
 
@@ -142,12 +152,13 @@ static void linear_outputs(
 	}
 }
 
-int ref_linear(struct ops *ops, const struct linear_args *args)
+static void linear_one(
+	struct ref_backend *ref, const struct linear_args *args, bool gated)
 {
-	struct ref_backend *ref = ref_of(ops);
-	struct linear_job job = {.args = args};
+	struct linear_job job = {.args = args, .gated = gated};
 
 	assert(args->weight.data && args->weight.cols > 0);
+	assert(args->weight.layout == WEIGHT_ROWS);
 	assert(args->rows.count <= 1 ||
 		(args->x_stride >= args->weight.cols &&
 			args->out_stride >= args->weight.rows));
@@ -159,6 +170,34 @@ int ref_linear(struct ops *ops, const struct linear_args *args)
 			ref->workers, args->rows.count, linear_low_rows, &job);
 	}
 	workers_run(ref->workers, args->weight.rows, linear_outputs, &job);
+}
+
+int ref_linear(struct ops *ops, const struct linear_args *args, uint32_t count)
+{
+	assert(count >= 1 && count <= OPS_LINEAR_COUNT_MAX);
+	for (uint32_t i = 0; i < count; i++)
+		linear_one(ref_of(ops), &args[i], false);
+	return 0;
+}
+
+int ref_gate_up(struct ops *ops, const struct gate_up_args *args)
+{
+	struct linear_args part = {
+		.rows = args->rows,
+		.x = args->x,
+		.x_stride = args->x_stride,
+		.weight = args->gate,
+		.scale = 1,
+		.lora = args->gate_lora,
+		.out = args->out,
+		.out_stride = args->out_stride,
+	};
+
+	assert(args->gate.rows == args->up.rows);
+	linear_one(ref_of(ops), &part, false);
+	part.weight = args->up;
+	part.lora = args->up_lora;
+	linear_one(ref_of(ops), &part, true);
 	return 0;
 }
 

@@ -374,6 +374,7 @@ int ref_moe(struct ops *ops, const struct moe_args *args)
 	assert(args->rows.count <= ref->limits.row_count);
 	assert(args->topk > 0 && args->topk <= ref->limits.topk);
 	assert(args->inter <= ref->limits.inter);
+	assert(args->layout == WEIGHT_ROWS);
 	carve(ref, &lists, &job);
 	list_pairs(args, &lists);
 	while (next_group(&lists, pair_max, &job))

@@ -98,31 +98,6 @@ static float sigmoid(float x)
 	return 1 / (1 + expf(-x));
 }
 
-/* x * sigmoid(x) with one rounding less. */
-static float silu(float x)
-{
-	return x / (1 + expf(-x));
-}
-
-static void swiglu_elements(
-	const void *arg, size_t first, size_t end, uint32_t worker)
-{
-	const struct swiglu_args *args = arg;
-
-	(void)worker;
-	for (size_t i = first; i < end; i++)
-		args->out[i] = silu(args->gate[i]) * args->up[i];
-}
-
-int ref_swiglu(struct ops *ops, const struct swiglu_args *args)
-{
-	struct ref_backend *ref = ref_of(ops);
-
-	workers_run(ref->workers, (size_t)args->row_count * args->width,
-		swiglu_elements, args);
-	return 0;
-}
-
 static void add_elements(
 	const void *arg, size_t first, size_t end, uint32_t worker)
 {

@@ -1,12 +1,64 @@
 /* workers.c - a small pool of threads that split an array of items */
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gate is one 32-bit word: the number of the run, whether it is open, and
+ * how many threads are inside. A thread enters an open run that it has not
+ * seen by adding itself, takes ranges until there are none, and leaves. The
+ * caller opens the gate, takes ranges as well, shuts the gate and waits until
+ * nobody is inside. So the fields of a run change only while the gate is shut
+ * and empty, and a late thread finds it shut. The run's number wraps after
+ * 2^19: a thread that slept through exactly so many misses one run, which the
+ * others do without it.
+ */
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "base/limits.h"
 #include "gpu/cpu/workers.h"
+
+#define GATE_OPEN 1u
+#define GATE_STOP 2u
+#define GATE_ENTER 4u /* one thread inside */
+#define GATE_INSIDE (2047u * GATE_ENTER)
+#define GATE_ROUND 8192u /* one run */
+#define GATE_ROUNDS (~(GATE_ROUND - 1))
+
+_Static_assert(WORKER_COUNT_MAX <= GATE_INSIDE / GATE_ENTER, "gate too narrow");
+
+/* Who sleeps on the gate: bits of FUTEX_WAIT_BITSET. */
+#define SLEEPER_THREAD 1u
+#define SLEEPER_CALLER 2u
+
+/* Longest spin: longer than most gaps between operations. */
+#define SPIN_NS_MAX 50000
+#define SPIN_NS_MIN 2000
+#define SPIN_PAUSES 8 /* looks at the gate for one look at the clock */
+
+/* Ranges per worker of workers_run(). */
+#define RUN_RANGES 8
+
+/* workers_run_cost(): what pays for a barrier; a range; ranges per worker. */
+#define COST_BARRIER_NS 4000
+#define COST_RANGE_NS 2000
+#define COST_RANGES 32
+
+/* The processors that a thread may use; Linux has at most 8192. */
+#define CORE_COUNT_MAX 8192u
+
+struct core_mask {
+	cpu_set_t sets[CORE_COUNT_MAX / CPU_SETSIZE];
+};
 
 struct worker_thread {
 	struct workers *pool; /* borrows: the pool outlives its threads */
@@ -15,107 +67,342 @@ struct worker_thread {
 };
 
 struct workers {
+	/* Set by workers_create(). */
 	uint32_t count;
+	uint64_t spin_ns_max; /* 0: there are fewer cores than threads */
+	bool bound;
+	struct core_mask before; /* where the caller might run before */
 
-	pthread_mutex_t mutex; /* guards all below, up to threads */
-	pthread_cond_t start; /* round or stop has changed */
-	pthread_cond_t finish; /* pending has become 0 */
-	uint64_t round; /* counts runs, so that none is done twice */
-	bool stop;
-	uint32_t pending; /* threads that still work on this round */
-	size_t item_count;
+	/* The run; the caller's while the gate is shut and empty. */
+	_Alignas(CACHE_LINE_BYTES) size_t item_count;
+	size_t grain;
 	workers_fn fn;
 	const void *arg;
+
+	/* Everybody's. */
+	_Alignas(CACHE_LINE_BYTES) _Atomic uint32_t gate;
+	_Atomic uint32_t sleeper_count; /* threads that sleep or will */
+	_Atomic uint32_t caller_sleeps;
+	_Alignas(CACHE_LINE_BYTES) _Atomic size_t next; /* item, not taken */
 
 	struct worker_thread threads[]; /* owns; [count - 1], 1 .. count - 1 */
 };
 
-/* First item of worker `index`; that of `count` is item_count. */
-static size_t range_first(size_t item_count, uint32_t count, uint32_t index)
+#if defined(__x86_64__) || defined(__i386__)
+static void relax(void)
 {
-	size_t extra = item_count % count;
+	__builtin_ia32_pause();
+}
+#else
+static void relax(void)
+{
+}
+#endif
 
-	return item_count / count * index + (index < extra ? index : extra);
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void run_range(const struct workers *workers, uint32_t index)
+/* Sleep while the gate is `value`; may wake for no reason. */
+static void gate_sleep(struct workers *pool, uint32_t value, uint32_t sleeper)
 {
-	size_t first = range_first(workers->item_count, workers->count, index);
-	size_t end =
-		range_first(workers->item_count, workers->count, index + 1);
+	syscall(SYS_futex, &pool->gate, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG,
+		value, NULL, NULL, sleeper);
+}
 
-	workers->fn(workers->arg, first, end, index);
+static void gate_wake(struct workers *pool, uint32_t count, uint32_t sleeper)
+{
+	syscall(SYS_futex, &pool->gate, FUTEX_WAKE_BITSET | FUTEX_PRIVATE_FLAG,
+		count, NULL, NULL, sleeper);
+}
+
+/* There is a run that a thread who has seen `seen` may enter, or the end. */
+static bool is_open(uint32_t gate, uint32_t seen)
+{
+	return gate & GATE_STOP ||
+	       (gate & GATE_OPEN && (gate & GATE_ROUNDS) != seen);
+}
+
+static bool is_empty(uint32_t gate, uint32_t unused)
+{
+	(void)unused;
+	return !(gate & GATE_INSIDE);
+}
+
+/* Spin until ready() or for limit_ns; the answer is ready(). */
+static bool gate_spin(struct workers *pool,
+	bool (*ready)(uint32_t gate, uint32_t seen), uint32_t seen,
+	uint64_t limit_ns)
+{
+	uint64_t end_ns;
+
+	if (ready(atomic_load(&pool->gate), seen))
+		return true;
+	if (limit_ns == 0)
+		return false;
+	end_ns = now_ns() + limit_ns;
+	do {
+		for (int i = 0; i < SPIN_PAUSES; i++) {
+			relax();
+			if (ready(atomic_load(&pool->gate), seen))
+				return true;
+		}
+	} while (now_ns() < end_ns);
+	return false;
 }
 
 /*
- * A thread with an empty range may sleep through rounds: the caller does not
- * wait for it. One with a range cannot, so reading the round's fields outside
- * the mutex is safe: they change only when pending is 0.
+ * The seq_cst counter and gate pair with gate_open(): either it sees the
+ * sleeper and wakes it, or the sleeper sees the new gate.
  */
+static void thread_sleep(struct workers *pool, uint32_t seen)
+{
+	uint32_t gate;
+
+	atomic_fetch_add(&pool->sleeper_count, 1);
+	while (gate = atomic_load(&pool->gate), !is_open(gate, seen))
+		gate_sleep(pool, gate, SLEEPER_THREAD);
+	atomic_fetch_sub(&pool->sleeper_count, 1);
+}
+
+/*
+ * Wait for a run or the end. *spin_ns adapts: a wait that a full spin would
+ * have covered calls for one next time, a longer one for half as much.
+ */
+static void thread_wait(struct workers *pool, uint32_t seen, uint64_t *spin_ns)
+{
+	uint64_t begin_ns;
+
+	if (pool->spin_ns_max == 0) {
+		thread_sleep(pool, seen);
+		return;
+	}
+	begin_ns = now_ns();
+	if (gate_spin(pool, is_open, seen, *spin_ns))
+		return;
+	thread_sleep(pool, seen);
+	if (now_ns() - begin_ns <= pool->spin_ns_max)
+		*spin_ns = pool->spin_ns_max;
+	else if (*spin_ns / 2 >= SPIN_NS_MIN)
+		*spin_ns /= 2;
+}
+
+/* Enter the next run, *seen becomes its number; false: the pool ends. */
+static bool thread_enter(
+	struct workers *pool, uint32_t *seen, uint64_t *spin_ns)
+{
+	for (;;) {
+		uint32_t gate = atomic_load(&pool->gate);
+
+		if (gate & GATE_STOP)
+			return false;
+		if (!is_open(gate, *seen))
+			thread_wait(pool, *seen, spin_ns);
+		else if (atomic_compare_exchange_weak(
+				 &pool->gate, &gate, gate + GATE_ENTER)) {
+			*seen = gate & GATE_ROUNDS;
+			return true;
+		}
+	}
+}
+
+/* The last one out wakes the caller, if it sleeps: pairs with gate_shut(). */
+static void thread_leave(struct workers *pool)
+{
+	uint32_t gate = atomic_fetch_sub(&pool->gate, GATE_ENTER) - GATE_ENTER;
+
+	if (!(gate & (GATE_INSIDE | GATE_OPEN)) &&
+		atomic_load(&pool->caller_sleeps))
+		gate_wake(pool, 1, SLEEPER_CALLER);
+}
+
+static void take_ranges(struct workers *pool, uint32_t worker)
+{
+	size_t grain = pool->grain, count = pool->item_count;
+
+	for (;;) {
+		size_t first = atomic_fetch_add_explicit(
+			&pool->next, grain, memory_order_relaxed);
+
+		if (first >= count)
+			break;
+		pool->fn(pool->arg, first,
+			count - first < grain ? count : first + grain, worker);
+	}
+}
+
 static void *thread_main(void *arg)
 {
 	const struct worker_thread *self = arg;
 	struct workers *pool = self->pool;
-	uint64_t seen = 0;
+	uint64_t spin_ns = pool->spin_ns_max;
+	uint32_t seen = 0;
 
-	pthread_mutex_lock(&pool->mutex);
-	for (;;) {
-		while (!pool->stop && pool->round == seen)
-			pthread_cond_wait(&pool->start, &pool->mutex);
-		if (pool->stop)
-			break;
-		seen = pool->round;
-		if (self->index >= pool->item_count)
-			continue;
-		pthread_mutex_unlock(&pool->mutex);
-		run_range(pool, self->index);
-		pthread_mutex_lock(&pool->mutex);
-		if (--pool->pending == 0)
-			pthread_cond_signal(&pool->finish);
+	while (thread_enter(pool, &seen, &spin_ns)) {
+		take_ranges(pool, self->index);
+		thread_leave(pool);
 	}
-	pthread_mutex_unlock(&pool->mutex);
 	return NULL;
+}
+
+static void gate_open(struct workers *pool, size_t range_count)
+{
+	uint32_t gate = atomic_load(&pool->gate);
+	size_t wake = range_count - 1; /* one is the caller's */
+
+	assert(!(gate & (GATE_OPEN | GATE_INSIDE))); /* a run within a run */
+	atomic_store(&pool->gate, gate + GATE_ROUND + GATE_OPEN);
+	if (atomic_load(&pool->sleeper_count) > 0)
+		gate_wake(pool, wake < pool->count ? (uint32_t)wake : INT_MAX,
+			SLEEPER_THREAD);
+}
+
+static void gate_shut(struct workers *pool)
+{
+	uint32_t gate = atomic_fetch_and(&pool->gate, ~GATE_OPEN);
+
+	if (is_empty(gate, 0) ||
+		gate_spin(pool, is_empty, 0, pool->spin_ns_max))
+		return;
+	atomic_store(&pool->caller_sleeps, 1);
+	while (gate = atomic_load(&pool->gate), !is_empty(gate, 0))
+		gate_sleep(pool, gate, SLEEPER_CALLER);
+	atomic_store(&pool->caller_sleeps, 0);
 }
 
 /* End the first `thread_count` threads and free the pool. */
 static void stop_and_free(struct workers *workers, uint32_t thread_count)
 {
-	pthread_mutex_lock(&workers->mutex);
-	assert(workers->pending == 0);
-	workers->stop = true;
-	pthread_cond_broadcast(&workers->start);
-	pthread_mutex_unlock(&workers->mutex);
+	assert(!(atomic_load(&workers->gate) & (GATE_OPEN | GATE_INSIDE)));
+	atomic_fetch_or(&workers->gate, GATE_STOP);
+	gate_wake(workers, INT_MAX, SLEEPER_THREAD);
 	for (uint32_t i = 0; i < thread_count; i++)
 		pthread_join(workers->threads[i].thread, NULL);
-	pthread_cond_destroy(&workers->finish);
-	pthread_cond_destroy(&workers->start);
-	pthread_mutex_destroy(&workers->mutex);
+	if (workers->bound)
+		sched_setaffinity(
+			0, sizeof(workers->before), workers->before.sets);
 	free(workers);
 }
 
-int workers_create(uint32_t count, struct workers **out)
+/* Put only `core` into the mask. */
+static void mask_set(struct core_mask *mask, uint32_t core)
 {
+	memset(mask, 0, sizeof(*mask));
+	CPU_SET_S(core, sizeof(*mask), mask->sets);
+}
+
+/* Different cores among those that the workers will use. */
+static uint32_t core_count(
+	const struct core_mask *allowed, uint32_t count, const uint32_t *cores)
+{
+	struct core_mask used = {0};
+
+	if (!cores)
+		return (uint32_t)CPU_COUNT_S(sizeof(*allowed), allowed->sets);
+	for (uint32_t i = 0; i < count; i++)
+		CPU_SET_S(cores[i], sizeof(used), used.sets);
+	return (uint32_t)CPU_COUNT_S(sizeof(used), used.sets);
+}
+
+/* Start thread `index`, on `core` where it is not NULL; 0 or -errno. */
+static int thread_start(
+	struct workers *workers, uint32_t index, const uint32_t *core)
+{
+	struct worker_thread *self = &workers->threads[index - 1];
+	struct core_mask mask;
+	pthread_attr_t attr;
+	int status;
+
+	self->pool = workers;
+	self->index = index;
+	/* Without a mask this cannot fail on Linux. */
+	pthread_attr_init(&attr);
+	if (core) {
+		mask_set(&mask, *core);
+		status = pthread_attr_setaffinity_np(
+			&attr, sizeof(mask), mask.sets);
+		if (status)
+			goto out;
+	}
+	status = pthread_create(&self->thread, &attr, thread_main, self);
+out:
+	pthread_attr_destroy(&attr);
+	return -status;
+}
+
+/* Bind the caller; `before` was read by workers_create(). */
+static int bind_caller(struct workers *workers, uint32_t core)
+{
+	struct core_mask mask;
+
+	mask_set(&mask, core);
+	if (sched_setaffinity(0, sizeof(mask), mask.sets) != 0)
+		return -errno;
+	workers->bound = true;
+	return 0;
+}
+
+/* Where this thread may run, and whether it may on all of cores. */
+static int read_cores(
+	struct core_mask *allowed, uint32_t count, const uint32_t *cores)
+{
+	memset(allowed, 0, sizeof(*allowed));
+	if (sched_getaffinity(0, sizeof(*allowed), allowed->sets) != 0)
+		return -errno;
+	for (uint32_t i = 0; cores && i < count; i++)
+		if (cores[i] >= CORE_COUNT_MAX ||
+			!CPU_ISSET_S(cores[i], sizeof(*allowed), allowed->sets))
+			return -EINVAL;
+	return 0;
+}
+
+static struct workers *pool_alloc(uint32_t count)
+{
+	size_t size = sizeof(struct workers) +
+		      (count - 1) * sizeof(struct worker_thread);
 	struct workers *workers;
 
+	size = (size + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES *
+	       CACHE_LINE_BYTES;
+	workers = aligned_alloc(CACHE_LINE_BYTES, size);
+	if (workers)
+		memset(workers, 0, size);
+	return workers;
+}
+
+int workers_create(uint32_t count, const uint32_t *cores, struct workers **out)
+{
+	struct workers *workers;
+	int status;
+
 	assert(count >= 1 && count <= WORKER_COUNT_MAX);
-	workers = calloc(1,
-		sizeof(*workers) + (count - 1) * sizeof(workers->threads[0]));
+	workers = pool_alloc(count);
 	if (!workers)
 		return -ENOMEM;
 	workers->count = count;
-	/* With default attributes these cannot fail on Linux. */
-	pthread_mutex_init(&workers->mutex, NULL);
-	pthread_cond_init(&workers->start, NULL);
-	pthread_cond_init(&workers->finish, NULL);
-	for (uint32_t i = 0; i < count - 1; i++) {
-		struct worker_thread *self = &workers->threads[i];
-
-		self->pool = workers;
-		self->index = i + 1;
-		if (pthread_create(&self->thread, NULL, thread_main, self)) {
-			stop_and_free(workers, i);
-			return -EAGAIN;
+	status = read_cores(&workers->before, count, cores);
+	if (status) {
+		free(workers);
+		return status;
+	}
+	if (core_count(&workers->before, count, cores) >= count)
+		workers->spin_ns_max = SPIN_NS_MAX;
+	for (uint32_t i = 1; i < count; i++) {
+		status = thread_start(workers, i, cores ? &cores[i] : NULL);
+		if (status) {
+			stop_and_free(workers, i - 1);
+			return status;
 		}
+	}
+	if (cores)
+		status = bind_caller(workers, cores[0]);
+	if (status) {
+		stop_and_free(workers, count - 1);
+		return status;
 	}
 	*out = workers;
 	return 0;
@@ -132,35 +419,47 @@ uint32_t workers_count(const struct workers *workers)
 	return workers->count;
 }
 
-void workers_run(struct workers *workers, size_t item_count, workers_fn fn,
-	const void *arg)
+void workers_run_grain(struct workers *workers, size_t item_count, size_t grain,
+	workers_fn fn, const void *arg)
 {
-	uint32_t busy = workers->count;
-
+	assert(grain > 0);
 	if (item_count == 0)
 		return;
-	if (busy == 1 || item_count == 1) {
+	if (workers->count == 1 || item_count <= grain) {
 		fn(arg, 0, item_count, 0);
 		return;
 	}
-	if (item_count < busy)
-		busy = (uint32_t)item_count;
-	pthread_mutex_lock(&workers->mutex);
-	assert(workers->pending == 0); /* a run within a run */
+	/* Past the end `next` grows by a grain for each worker. */
+	assert(item_count <= SIZE_MAX / 2 / WORKER_COUNT_MAX);
 	workers->item_count = item_count;
+	workers->grain = grain;
 	workers->fn = fn;
 	workers->arg = arg;
-	workers->pending = busy - 1;
-	workers->round++;
-	pthread_cond_broadcast(&workers->start);
-	pthread_mutex_unlock(&workers->mutex);
+	atomic_store_explicit(&workers->next, 0, memory_order_relaxed);
+	gate_open(workers, (item_count - 1) / grain + 1);
+	take_ranges(workers, 0);
+	gate_shut(workers);
+}
 
-	run_range(workers, 0);
+void workers_run(struct workers *workers, size_t item_count, workers_fn fn,
+	const void *arg)
+{
+	size_t range_count = (size_t)workers->count * RUN_RANGES;
 
-	pthread_mutex_lock(&workers->mutex);
-	while (workers->pending > 0)
-		pthread_cond_wait(&workers->finish, &workers->mutex);
-	workers->fn = NULL;
-	workers->arg = NULL;
-	pthread_mutex_unlock(&workers->mutex);
+	workers_run_grain(
+		workers, item_count, item_count / range_count + 1, fn, arg);
+}
+
+void workers_run_cost(struct workers *workers, size_t item_count,
+	uint64_t cost_ns, workers_fn fn, const void *arg)
+{
+	uint64_t range_count = cost_ns / COST_RANGE_NS;
+	uint64_t most = (uint64_t)workers->count * COST_RANGES;
+
+	if (range_count > most)
+		range_count = most;
+	if (cost_ns < COST_BARRIER_NS || range_count == 0)
+		range_count = 1;
+	workers_run_grain(workers, item_count,
+		item_count / (size_t)range_count + 1, fn, arg);
 }
