@@ -2,12 +2,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Rows of one sequence at consecutive positions share tiles
- * (gpu/cpu/fast_attention.h). A tile whose chunks are few or cheap is one unit
- * of work per group of heads: it goes through its chunks and merges each at
- * once. A tile that would keep one thread busy while the others have ended is
- * split: a run of its chunks is a unit, their parts are kept, and a second
- * pass merges.
- * The order of the merge is the same:
+ * (gpu/cpu/fast_attention.h), one for each group of heads. A unit of work goes
+ * through chunks in ascending order, and in each chunk through tiles, because
+ * the heads of a position lie side by side in memory. Units of a group of rows
+ * that would keep one thread busy while the others have ended are split: a
+ * unit has a run of the chunks, the parts are kept, and a second pass merges.
+ * Else the parts of a chunk are merged at once. The order is the same:
  *   (M, L, O) begin as the first chunk's (m, l, o); then, chunks ascending,
  *   N = max(M, m), a = exp(M - N), b = exp(m - N),
  *   L = L * a + l * b, O = O * a + o * b, M = N; out = O / L.
@@ -30,13 +30,13 @@
 #define FMA_PER_NS 20
 
 struct unit_group {
-	struct attention_tile tile; /* of the first group of heads */
+	struct attention_tile tile; /* the first one */
 	uint32_t chunk_first, chunk_count;
 	uint64_t cost; /* row positions */
 	bool split;
-	uint32_t run_chunks; /* split: chunks that are one unit */
+	uint32_t run_chunks, run_tiles; /* chunks and tiles of one unit */
 	size_t unit_first; /* of its units */
-	size_t part_first; /* split: of its parts [chunk][row][head] */
+	size_t part_first; /* split: of its parts [chunk][tile][query] */
 	size_t query_first; /* split: of its queries in the second pass */
 };
 
@@ -44,7 +44,7 @@ struct attention_plan {
 	struct fast_backend *fast;
 	const struct attention_args *args;
 	uint32_t heads; /* query heads in a tile */
-	uint32_t units; /* groups of heads per row */
+	uint32_t tiles; /* that a group of rows has */
 	struct unit_group *groups; /* [group_count] */
 	uint32_t group_count;
 	size_t unit_count, part_count, query_count;
@@ -114,7 +114,7 @@ static uint32_t tile_rows(const struct attention_plan *plan)
 	uint32_t threads = plan->fast->thread_count;
 	uint32_t most = TILE_QUERY_COUNT_MAX / plan->heads;
 	uint64_t wanted =
-		(uint64_t)threads * UNITS_PER_THREAD / plan->units + 1;
+		(uint64_t)threads * UNITS_PER_THREAD / plan->tiles + 1;
 	uint64_t rows = plan->args->rows.count / wanted;
 
 	if (threads == 1 || rows >= most)
@@ -151,37 +151,53 @@ static void add_group(
 	plan->cost += group->cost;
 }
 
-/* Chunks of a group that take a fair share of the time; at least 1. */
-static uint32_t run_length(const struct unit_group *group, uint64_t fair)
+static uint32_t count_runs(uint32_t count, uint32_t length)
 {
-	uint64_t run = group->chunk_count * fair / group->cost;
+	return (count + length - 1) / length;
+}
 
-	return run > 0 ? (uint32_t)run : 1;
+/* Cut a group into units of about `fair` cost: chunks first, then tiles. */
+static void split_group(const struct attention_plan *plan,
+	struct unit_group *group, uint64_t fair)
+{
+	uint64_t wanted = group->cost / (fair > 0 ? fair : 1);
+	uint64_t run = group->chunk_count / wanted;
+	uint64_t tiles = (uint64_t)plan->tiles * group->chunk_count / wanted;
+
+	group->split = true;
+	group->run_chunks = run > 0 ? (uint32_t)run : 1;
+	if (run == 0 && tiles < group->run_tiles)
+		group->run_tiles = tiles > 0 ? (uint32_t)tiles : 1;
 }
 
 /* Number the units of the groups; split those that are too long. */
 static void number_units(struct attention_plan *plan)
 {
-	uint64_t fair = plan->cost / plan->fast->thread_count /
-			UNITS_PER_THREAD * plan->units;
+	uint64_t fair =
+		plan->cost / plan->fast->thread_count / UNITS_PER_THREAD;
 
 	for (uint32_t i = 0; i < plan->group_count; i++) {
 		struct unit_group *group = &plan->groups[i];
 		size_t queries =
 			(size_t)group->tile.row_count * plan->args->head_count;
 		size_t parts = queries * group->chunk_count;
+		uint64_t limit = fair;
 
 		group->unit_first = plan->unit_count;
-		group->split = plan->fast->thread_count > 1 &&
-			       group->cost > fair && group->chunk_count > 1 &&
-			       parts <= plan->part_max - plan->part_count;
 		group->run_chunks = group->chunk_count;
-		if (group->split)
-			group->run_chunks = run_length(group, fair);
-		plan->unit_count +=
-			plan->units *
-			((group->chunk_count - 1) / group->run_chunks +
-				(size_t)1);
+		group->run_tiles = plan->tiles;
+		/* Many queries: tiles are units, and use all that is read. */
+		if (queries > TILE_QUERY_COUNT_MAX) {
+			group->run_tiles = 1;
+			limit *= plan->tiles;
+		}
+		if (plan->fast->thread_count > 1 && group->cost > limit &&
+			group->chunk_count > 1 &&
+			parts <= plan->part_max - plan->part_count)
+			split_group(plan, group, fair);
+		plan->unit_count += (size_t)count_runs(group->chunk_count,
+					    group->run_chunks) *
+				    count_runs(plan->tiles, group->run_tiles);
 		if (!group->split)
 			continue;
 		group->part_first = plan->part_count;
@@ -203,7 +219,7 @@ static void make_plan(struct attention_plan *plan)
 	for (uint32_t cut = 2; plan->heads > TILE_QUERY_COUNT_MAX; cut++)
 		if (group % cut == 0)
 			plan->heads = group / cut;
-	plan->units = args->head_count / plan->heads;
+	plan->tiles = args->head_count / plan->heads;
 	place_shared(plan);
 	most = tile_rows(plan);
 	while (row < rows->count) {
@@ -290,45 +306,75 @@ static void merge_chunk(const struct attention_tile *tile, uint32_t base,
 	}
 }
 
-static void run_whole(const struct unit_group *group,
-	const struct attention_tile *tile,
+static void divide_all(const struct attention_tile *tile,
 	const struct attention_scratch *scratch)
 {
-	for (uint32_t c = 0; c < group->chunk_count; c++) {
-		uint32_t base =
-			(group->chunk_first + c) * ATTENTION_CHUNK_TOKENS;
-
-		FAST(attention_chunk)
-		(tile, base, c + 1 < group->chunk_count, scratch, scratch->part,
-			scratch->out);
-		merge_chunk(tile, base, scratch);
-	}
 	for (uint32_t i = 0; i < tile->row_count * tile->head_count; i++)
 		divide(scratch->total[i].sum, tile->args->value_dim,
 			out_of(tile, i));
 }
 
-/* Compute a run of a split tile's chunks; parts are [chunk][heads][query]. */
-static void run_parts(const struct attention_plan *plan,
-	const struct unit_group *group, const struct attention_tile *tile,
-	const struct attention_scratch *scratch, uint32_t run)
+/* Chunks and tiles of a group, first .. end - 1. */
+struct unit {
+	const struct unit_group *group;
+	uint32_t chunk_first, chunk_end;
+	uint32_t tile_first, tile_end;
+};
+
+static struct unit find_unit(const struct attention_plan *plan,
+	const struct unit_group *group, size_t index)
 {
-	size_t queries = (size_t)tile->row_count * tile->args->head_count;
-	uint32_t c = run * group->run_chunks;
-	uint32_t end = group->chunk_count - c < group->run_chunks
-			       ? group->chunk_count
-			       : c + group->run_chunks;
+	uint32_t across = count_runs(plan->tiles, group->run_tiles);
+	uint32_t chunk = (uint32_t)(index / across) * group->run_chunks;
+	uint32_t tile = (uint32_t)(index % across) * group->run_tiles;
+	struct unit unit = {
+		group, chunk, group->chunk_count, tile, plan->tiles};
 
-	for (; c < end; c++) {
-		size_t part = group->part_first + c * queries +
-			      (size_t)tile->head * tile->row_count;
+	if (unit.chunk_end - chunk > group->run_chunks)
+		unit.chunk_end = chunk + group->run_chunks;
+	if (unit.tile_end - tile > group->run_tiles)
+		unit.tile_end = tile + group->run_tiles;
+	return unit;
+}
 
-		FAST(attention_chunk)
-		(tile, (group->chunk_first + c) * ATTENTION_CHUNK_TOKENS,
-			c + 1 < end, scratch, plan->part + part,
-			plan->values +
-				part * ATTENTION_PAD(tile->args->value_dim));
+static uint32_t chunk_base(const struct unit *unit, uint32_t chunk)
+{
+	return (unit->group->chunk_first + chunk) * ATTENTION_CHUNK_TOKENS;
+}
+
+/* A tile's part of a chunk: kept where the unit is split, else merged. */
+static void run_chunk(const struct attention_plan *plan,
+	const struct unit *unit, const struct attention_scratch *scratch,
+	uint32_t chunk, uint32_t index)
+{
+	const struct unit_group *group = unit->group;
+	const struct attention_args *args = plan->args;
+	struct attention_tile tile = group->tile;
+	uint32_t queries = tile.row_count * plan->heads;
+	uint32_t base = chunk_base(unit, chunk);
+	bool last = index + 1 == unit->tile_end;
+	struct attention_next next = {
+		.base = last ? chunk_base(unit, chunk + 1) : base,
+		.head = (last ? unit->tile_first : index + 1) * plan->heads,
+	};
+	bool more = !last || chunk + 1 < unit->chunk_end;
+	struct attention_scratch view = *scratch;
+
+	tile.head = index * plan->heads;
+	if (group->split) {
+		size_t part = group->part_first +
+			      ((size_t)chunk * plan->tiles + index) * queries;
+
+		view.part = plan->part + part;
+		view.out = plan->values + part * ATTENTION_PAD(args->value_dim);
+	} else {
+		view.total += (size_t)(index - unit->tile_first) * queries;
 	}
+	FAST(attention_chunk)(&tile, base, more ? &next : NULL, &view);
+	if (!group->split)
+		merge_chunk(&tile, base, &view);
+	if (!group->split && chunk + 1 == unit->chunk_end)
+		divide_all(&tile, &view);
 }
 
 /* The group that unit `unit` belongs to. */
@@ -360,17 +406,16 @@ static void run_units(
 	FAST(attention_scratch_place)
 	(&scratch, fast_scratch(plan->fast, worker, bytes), args->key_dim,
 		args->value_dim);
-	for (size_t unit = first; unit < end; unit++) {
-		const struct unit_group *group = group_of_unit(plan, unit);
-		uint32_t rest = (uint32_t)(unit - group->unit_first);
-		struct attention_tile tile = group->tile;
+	for (size_t i = first; i < end; i++) {
+		const struct unit_group *group = group_of_unit(plan, i);
+		struct unit unit =
+			find_unit(plan, group, i - group->unit_first);
 
-		tile.head = rest % plan->units * plan->heads;
-		if (group->split)
-			run_parts(plan, group, &tile, &scratch,
-				rest / plan->units);
-		else
-			run_whole(group, &tile, &scratch);
+		for (uint32_t chunk = unit.chunk_first; chunk < unit.chunk_end;
+			chunk++)
+			for (uint32_t tile = unit.tile_first;
+				tile < unit.tile_end; tile++)
+				run_chunk(plan, &unit, &scratch, chunk, tile);
 	}
 }
 

@@ -79,15 +79,21 @@ static inline uint32_t attention_first(
 		       : 0;
 }
 
+/* What the caller will want at once after a chunk of a tile. */
+struct attention_next {
+	uint32_t base; /* this chunk or the next one */
+	uint32_t head; /* first query head of the tile; rows as before */
+};
+
 /*
  * The chunk that begins at position `base`, for the rows of the tile that see
- * some of it, query i: (max, sum) into part[i], values into out + i *
- * ATTENTION_PAD(value_dim). Entries of the other rows are left alone. more:
- * the caller will want the next chunk of the tile at once.
+ * some of it, query i: (max, sum) into scratch->part[i], values into
+ * scratch->out + i * ATTENTION_PAD(value_dim). Entries of the other rows are
+ * left alone. next: read ahead of this; or NULL.
  */
 void FAST(attention_chunk)(const struct attention_tile *tile, uint32_t base,
-	bool more, const struct attention_scratch *scratch,
-	struct softmax_part *part, float *out);
+	const struct attention_next *next,
+	const struct attention_scratch *scratch);
 
 /* Where a sequence keeps `position` of a layer (memmgr/kv.h). */
 static inline unsigned char *kv_token(const struct kv_view *kv, uint32_t layer,

@@ -192,7 +192,7 @@ static void find_tokens(const struct attention_tile *tile, uint32_t base,
 static void ahead_start(struct ahead *ahead, const unsigned char *const *token,
 	struct span span, uint32_t steps)
 {
-	assert(steps > 0);
+	assert(steps > 0 && span.first <= span.end);
 	ahead->token = token;
 	ahead->next = span.first;
 	ahead->end = span.end;
@@ -793,30 +793,36 @@ static void read_values(const struct chunk *chunk)
 			(panels / COLUMN_BLOCK + 1));
 }
 
-/* While values are computed, the next chunk's keys are, if there is one. */
-static void read_next_keys(const struct chunk *chunk, bool more)
+/* While values are computed, the keys of what comes next are read. */
+static void read_next_keys(
+	const struct chunk *chunk, const struct attention_next *next)
 {
-	const struct attention_tile *tile = chunk->tile;
-	const struct attention_args *args = tile->args;
-	uint32_t base = chunk->base + ATTENTION_CHUNK_TOKENS;
-	struct span span = {0, 0};
+	struct attention_tile tile = *chunk->tile;
+	const struct attention_args *args = tile.args;
+	const unsigned char **token = chunk->token;
+	struct span span = {chunk->begin, chunk->begin};
 
-	if (more) {
-		span = span_of(
-			args, base, tile->position + tile->row_count - 1);
-		find_tokens(tile, base, span, chunk->scratch->next_token);
+	if (next) {
+		tile.head = next->head;
+		span.end = chunk->end;
 	}
-	chunk->ahead->offset = head_offset(tile, args->key_dim);
+	if (next && next->base != chunk->base) {
+		token = chunk->scratch->next_token;
+		span = span_of(
+			args, next->base, tile.position + tile.row_count - 1);
+		find_tokens(&tile, next->base, span, token);
+	}
+	chunk->ahead->offset = head_offset(&tile, args->key_dim);
 	chunk->ahead->bytes = args->key_dim * dtype_size(args->kv.type);
-	ahead_start(chunk->ahead, chunk->scratch->next_token, span,
+	ahead_start(chunk->ahead, token, span,
 		blocks_of(chunk) *
 			((chunk->end - chunk->begin) / AHEAD_STEP + 1) *
 			(uint32_t)(args->value_dim / VALUE_BLOCK + 1));
 }
 
 void FAST(attention_chunk)(const struct attention_tile *tile, uint32_t base,
-	bool more, const struct attention_scratch *scratch,
-	struct softmax_part *part, float *out)
+	const struct attention_next *next,
+	const struct attention_scratch *scratch)
 {
 	const struct attention_args *args = tile->args;
 	struct ahead ahead = {0};
@@ -839,9 +845,9 @@ void FAST(attention_chunk)(const struct attention_tile *tile, uint32_t base,
 	read_values(&chunk);
 	chunk_scores(&chunk);
 	for (uint32_t i = chunk.query_first; i < chunk.query_end; i++)
-		part[i] = softmax_row(
+		scratch->part[i] = softmax_row(
 			scratch->score + (size_t)i * ATTENTION_CHUNK_TOKENS,
 			chunk.span[i]);
-	read_next_keys(&chunk, more);
-	chunk_values(&chunk, out);
+	read_next_keys(&chunk, next);
+	chunk_values(&chunk, scratch->out);
 }
