@@ -19,6 +19,7 @@ bench-cpu: $(B)/bench/cpu
 # The same program with a model of some MB, so that it stays whole.
 ifneq ($(X86),)
 TESTS += $(B)/tests/test_bench_cpu
+tests test: $(B)/tests/test_bench_cpu
 endif
 $(B)/tests/test_bench_cpu: $(B)/bench/cpu
 	@mkdir -p $(@D)
