@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "gpu/cpu/fast_gemm.h"
+#include "gpu/cpu/router_rule.h"
 
 struct job {
 	struct fast_backend *fast;
@@ -51,11 +52,6 @@ struct fast_need FAST(fast_router_need)(const struct ops_limits *limits)
 	if (need.scratch < scratch_bytes(limits))
 		need.scratch = scratch_bytes(limits);
 	return need;
-}
-
-static float comparable(float value)
-{
-	return isnan(value) ? -INFINITY : value;
 }
 
 static size_t lanes_at(size_t first, size_t count)
@@ -112,25 +108,9 @@ static void score_row(const struct router_args *args, const float *logits,
 	else if (args->params.score == ROUTER_SIGMOID)
 		sigmoid(route->score, count);
 	for (uint32_t e = 0; e < count; e++)
-		route->choice[e] =
-			comparable(args->bias ? route->score[e] + args->bias[e]
-					      : route->score[e]);
-}
-
-static float group_score(
-	enum router_group rule, const float *choice, uint32_t count)
-{
-	float best = -INFINITY, second = -INFINITY;
-
-	for (uint32_t i = 0; i < count; i++) {
-		if (choice[i] > best) {
-			second = best;
-			best = choice[i];
-		} else if (choice[i] > second) {
-			second = choice[i];
-		}
-	}
-	return rule == ROUTER_GROUP_MAX ? best : comparable(best + second);
+		route->choice[e] = router_comparable(
+			args->bias ? route->score[e] + args->bias[e]
+				   : route->score[e]);
 }
 
 /* Mark the groups that lose; ties go to the lower one. */
@@ -140,7 +120,7 @@ static void close_groups(
 	uint32_t width = params->expert_count / params->group_count;
 
 	for (uint32_t g = 0; g < params->group_count; g++) {
-		route->group[g] = group_score(params->group,
+		route->group[g] = router_group_score(params->group,
 			route->choice + (size_t)g * width, width);
 		route->lost[g] = true;
 	}
@@ -256,28 +236,6 @@ static void route_rows(
 		route_row(job, row, &route);
 }
 
-static void check(
-	const struct router_args *args, const struct ops_limits *limits)
-{
-	const struct router_params *params = &args->params;
-	uint32_t width;
-
-	assert(args->rows.count <= limits->row_count);
-	assert(args->gate.rows == params->expert_count);
-	assert(params->expert_count <= limits->expert_count);
-	assert(params->topk > 0 && params->topk <= params->expert_count);
-	assert(params->expert_count <= (uint32_t)UINT16_MAX + 1);
-	if (params->group == ROUTER_GROUP_NONE)
-		return;
-	assert(params->group_count > 0);
-	assert(params->expert_count % params->group_count == 0);
-	width = params->expert_count / params->group_count;
-	assert(params->group != ROUTER_GROUP_TOP2 || width >= 2);
-	assert(params->group_topk <= params->group_count);
-	/* The groups that win hold enough to choose from. */
-	assert((uint64_t)params->group_topk * width >= params->topk);
-}
-
 int FAST(fast_router)(struct ops *ops, const struct router_args *args)
 {
 	struct fast_backend *fast = fast_of(ops);
@@ -297,7 +255,9 @@ int FAST(fast_router)(struct ops *ops, const struct router_args *args)
 		.out_stride = args->params.expert_count,
 	};
 
-	check(args, &fast->limits);
+	router_check(args);
+	assert(args->rows.count <= fast->limits.row_count);
+	assert(args->params.expert_count <= fast->limits.expert_count);
 	FAST(fast_linear)(ops, &gate, 1);
 	workers_run_cost(fast->workers, args->rows.count,
 		(uint64_t)args->rows.count * args->params.expert_count * 4,

@@ -21,13 +21,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "base/limits.h"
 #include "gpu/cpu/backend_fast.h"
-#include "gpu/cpu/philox.h"
-
-/* Word 3 of the counter and the bound of g: as in sample_ref.c. */
-#define SAMPLE_STREAM UINT32_C(0x746f6b65)
-#define GUMBEL_MAX 36.75
+#include "gpu/cpu/sample_rule.h"
 
 #define TOKEN_NONE UINT32_MAX
 
@@ -49,9 +44,7 @@ struct draw {
 	const float *logit; /* [vocab] after the changes; -inf = out */
 	float *own; /* [vocab] room for changed logits */
 	float *peak; /* [chunk][16] */
-	uint32_t *heap; /* [vocab] candidates: heap, then the taken ones, the
-			   first of all at count - 1 */
-	uint32_t heap_count, count;
+	struct token_heap heap; /* of the candidates, room for [vocab] */
 	uint32_t best; /* the first in order */
 };
 
@@ -213,24 +206,6 @@ static uint32_t first_of(const struct segment *segments, float max,
 
 /* --- changes --------------------------------------------------------------- */
 
-static void penalise(struct draw *draw, const struct token_use *use)
-{
-	const struct sample_params *params = draw->params;
-	float *logit = &draw->own[use->token];
-
-	assert(use->token < draw->vocab);
-	if (use->prompt_count == 0 && use->output_count == 0)
-		return;
-	if (*logit > 0)
-		*logit /= params->repetition_penalty;
-	else
-		*logit *= params->repetition_penalty;
-	if (use->output_count == 0)
-		return;
-	*logit -= params->presence_penalty;
-	*logit -= params->frequency_penalty * (float)use->output_count;
-}
-
 static void apply_mask(struct draw *draw, const uint32_t *mask)
 {
 	for (uint32_t v = 0; v < draw->vocab; v += 32) {
@@ -264,8 +239,12 @@ static void change_logits(struct draw *draw, const float *logits)
 	}
 	if (params->mask)
 		apply_mask(draw, params->mask);
-	for (uint32_t i = 0; i < params->use_count; i++)
-		penalise(draw, &params->uses[i]);
+	for (uint32_t i = 0; i < params->use_count; i++) {
+		const struct token_use *use = &params->uses[i];
+
+		assert(use->token < draw->vocab);
+		sample_penalise(params, use, &draw->own[use->token]);
+	}
 }
 
 /* --- peaks ----------------------------------------------------------------- */
@@ -315,13 +294,6 @@ static uint32_t find_best(const struct draw *draw)
 	return v;
 }
 
-static bool before(const float *logit, uint32_t a, uint32_t b)
-{
-	if (logit[a] == logit[b])
-		return a < b;
-	return logit[a] > logit[b];
-}
-
 /* Put `token` into the list of the best `count`, if it belongs there. */
 static void list_insert(const float *logits, uint32_t token, uint32_t count,
 	struct sample_result *out)
@@ -329,13 +301,13 @@ static void list_insert(const float *logits, uint32_t token, uint32_t count,
 	uint32_t *top = out->top_token;
 	uint32_t at = out->top_count;
 
-	if (at == count && !before(logits, token, top[at - 1]))
+	if (at == count && !token_before(logits, token, top[at - 1]))
 		return;
 	if (at < count)
 		out->top_count++;
 	else
 		at--;
-	for (; at > 0 && before(logits, token, top[at - 1]); at--)
+	for (; at > 0 && token_before(logits, token, top[at - 1]); at--)
 		top[at] = top[at - 1];
 	top[at] = token;
 }
@@ -371,48 +343,13 @@ static double scaled(const struct draw *draw, uint32_t token)
 	       (double)draw->params->temperature;
 }
 
-static void sift_down(struct draw *draw, uint32_t at)
-{
-	uint32_t *heap = draw->heap;
-	uint32_t token = heap[at];
-
-	for (;;) {
-		uint32_t child = 2 * at + 1;
-
-		if (child >= draw->heap_count)
-			break;
-		if (child + 1 < draw->heap_count &&
-			before(draw->logit, heap[child + 1], heap[child]))
-			child++;
-		if (!before(draw->logit, heap[child], token))
-			break;
-		heap[at] = heap[child];
-		at = child;
-	}
-	heap[at] = token;
-}
-
-/* The candidate at `rank` in order; ranks are asked for in ascending order. */
-static uint32_t ranked(struct draw *draw, uint32_t rank)
-{
-	while (draw->heap_count > draw->count - 1 - rank) {
-		uint32_t last = --draw->heap_count;
-		uint32_t first = draw->heap[0];
-
-		draw->heap[0] = draw->heap[last];
-		draw->heap[last] = first;
-		if (last > 0)
-			sift_down(draw, 0);
-	}
-	return draw->heap[draw->count - 1 - rank];
-}
-
 /* Candidates: the tokens with a logit of `least` or more, above -inf. */
 static void collect(struct draw *draw, float least)
 {
 	size_t peak_count = chunks_of(draw->vocab) * VEC_LANES;
 
-	draw->count = 0;
+	draw->heap.logit = draw->logit;
+	draw->heap.count = 0;
 	for (size_t i = 0; i < peak_count; i++) {
 		size_t begin = i / VEC_LANES * FAST_CHUNK;
 		size_t end = begin + FAST_CHUNK < draw->vocab
@@ -424,11 +361,10 @@ static void collect(struct draw *draw, float least)
 		for (size_t v = begin + i % VEC_LANES; v < end; v += VEC_LANES)
 			if (draw->logit[v] >= least &&
 				draw->logit[v] != -INFINITY)
-				draw->heap[draw->count++] = (uint32_t)v;
+				draw->heap.tokens[draw->heap.count++] =
+					(uint32_t)v;
 	}
-	draw->heap_count = draw->count;
-	for (uint32_t at = draw->count / 2; at-- > 0;)
-		sift_down(draw, at);
+	token_heap_build(&draw->heap);
 }
 
 /* Bits that order like the numbers do; -0 is 0. */
@@ -467,7 +403,7 @@ static uint32_t cut_top_p(struct draw *draw, uint32_t keep, double total)
 	double sum = 0;
 
 	for (uint32_t rank = 0; rank < keep; rank++) {
-		sum += exp(scaled(draw, ranked(draw, rank)));
+		sum += exp(scaled(draw, token_heap_ranked(&draw->heap, rank)));
 		if (sum >= (double)draw->params->top_p * total)
 			return rank + 1;
 	}
@@ -481,11 +417,12 @@ static uint32_t keep_top_k(struct draw *draw)
 	double total = 0;
 
 	collect(draw, peak_threshold(draw, keep));
-	keep = keep < draw->count ? keep : draw->count;
+	keep = keep < draw->heap.count ? keep : draw->heap.count;
 	if (draw->params->top_p >= 1)
 		return keep;
 	for (uint32_t rank = 0; rank < keep; rank++)
-		total += exp(scaled(draw, ranked(draw, rank)));
+		total +=
+			exp(scaled(draw, token_heap_ranked(&draw->heap, rank)));
 	cut = cut_top_p(draw, keep, total);
 	return cut > 0 ? cut : keep;
 }
@@ -509,12 +446,12 @@ static uint32_t keep_top_p(struct draw *draw)
 	uint32_t keep;
 
 	collect(draw, nextafterf((float)least, -INFINITY));
-	keep = cut_top_p(draw, draw->count, total);
+	keep = cut_top_p(draw, draw->heap.count, total);
 	if (keep > 0)
 		return keep;
 	collect(draw, -INFINITY);
-	keep = cut_top_p(draw, draw->count, total);
-	return keep > 0 ? keep : draw->count;
+	keep = cut_top_p(draw, draw->heap.count, total);
+	return keep > 0 ? keep : draw->heap.count;
 }
 
 /* --- the draw -------------------------------------------------------------- */
@@ -523,18 +460,6 @@ struct winner {
 	uint32_t token;
 	double value;
 };
-
-static uint64_t random_of(const struct sample_params *params, uint32_t token)
-{
-	const uint32_t key[2] = {
-		(uint32_t)params->seed, (uint32_t)(params->seed >> 32)};
-	const uint32_t counter[4] = {
-		token, params->position, params->choice, SAMPLE_STREAM};
-	uint32_t word[4];
-
-	philox4x32_10(counter, key, word);
-	return (uint64_t)word[1] << 32 | word[0];
-}
 
 /* Let a kept token try; its value is the reference's, bit by bit. */
 static void try_token(const struct draw *draw, uint32_t token, uint64_t random,
@@ -558,16 +483,17 @@ static uint32_t draw_ranked(struct draw *draw, uint32_t keep)
 	struct winner winner = {TOKEN_NONE, -INFINITY};
 
 	for (uint32_t rank = 0; rank < keep; rank++) {
-		uint32_t token = ranked(draw, rank);
+		uint32_t token = token_heap_ranked(&draw->heap, rank);
 
 		if (scaled(draw, token) + GUMBEL_MAX < winner.value)
 			break;
-		try_token(draw, token, random_of(draw->params, token), &winner);
+		try_token(draw, token, sample_random(draw->params, token),
+			&winner);
 	}
 	return winner.token;
 }
 
-/* Word 1 of random_of(), for the sixteen tokens from `first` on. */
+/* Word 1 of sample_random(), for the sixteen tokens from `first` on. */
 static struct vec_int random_words(
 	const struct sample_params *params, uint32_t first)
 {
@@ -623,7 +549,7 @@ static uint32_t draw_all(const struct draw *draw)
 	const struct sample_params *params = draw->params;
 	struct winner winner = {TOKEN_NONE, -INFINITY};
 
-	try_token(draw, draw->best, random_of(params, draw->best), &winner);
+	try_token(draw, draw->best, sample_random(params, draw->best), &winner);
 	for (size_t v = 0; v < draw->vocab; v += VEC_LANES) {
 		uint32_t rivals =
 			find_rivals(draw, v, draw->vocab - v, winner.value);
@@ -632,23 +558,14 @@ static uint32_t draw_all(const struct draw *draw)
 			uint32_t token =
 				(uint32_t)v + (uint32_t)__builtin_ctz(rivals);
 
-			try_token(
-				draw, token, random_of(params, token), &winner);
+			try_token(draw, token, sample_random(params, token),
+				&winner);
 		}
 	}
 	return winner.token;
 }
 
 /* --- a row ----------------------------------------------------------------- */
-
-static void check_params(const struct sample_params *params)
-{
-	assert(params->temperature >= 0);
-	assert(params->top_p >= 0);
-	assert(params->min_p >= 0 && params->min_p <= 1);
-	assert(params->repetition_penalty > 0);
-	assert(params->top_count <= LOGPROB_TOP_MAX);
-}
 
 static uint32_t choose(struct draw *draw)
 {
@@ -677,7 +594,7 @@ static void sample_row(struct draw *draw, const float *logits,
 	float max;
 	double total = log_sum(segments, segments_of(draw->vocab), &max);
 
-	check_params(params);
+	sample_check(params);
 	memset(out, 0, sizeof(*out));
 	out->token = TOKEN_NONE;
 	if (isnan(total))
@@ -717,7 +634,7 @@ static void sample_rows(
 	struct draw draw = {
 		.vocab = args->vocab,
 		.own = (void *)scratch,
-		.heap = (void *)(scratch + heap_at),
+		.heap.tokens = (void *)(scratch + heap_at),
 		.peak = (void *)(scratch + peak_at),
 	};
 

@@ -19,6 +19,7 @@
 
 #include "gpu/cpu/backend_ref.h"
 #include "gpu/cpu/dot_ref.h"
+#include "gpu/cpu/router_rule.h"
 
 struct router_job {
 	struct ref_backend *ref;
@@ -33,11 +34,6 @@ struct route {
 	bool *closed; /* [E]: lost its group, or taken already */
 	bool *group_taken; /* [group_count] */
 };
-
-static float comparable(float value)
-{
-	return isnan(value) ? -INFINITY : value;
-}
 
 /* The largest of those that are not closed, ties to the lower index. */
 static uint32_t best_open(
@@ -88,24 +84,8 @@ static void score_row(
 		route->score[e] = score;
 		if (args->bias)
 			score += args->bias[e];
-		route->choice[e] = comparable(score);
+		route->choice[e] = router_comparable(score);
 	}
-}
-
-static float group_score(
-	enum router_group rule, const float *choice, uint32_t count)
-{
-	float best = -INFINITY, second = -INFINITY;
-
-	for (uint32_t i = 0; i < count; i++) {
-		if (choice[i] > best) {
-			second = best;
-			best = choice[i];
-		} else if (choice[i] > second) {
-			second = choice[i];
-		}
-	}
-	return rule == ROUTER_GROUP_MAX ? best : comparable(best + second);
 }
 
 /* Close the experts of the groups that lose. */
@@ -115,7 +95,7 @@ static void close_groups(
 	uint32_t width = params->expert_count / params->group_count;
 
 	for (uint32_t g = 0; g < params->group_count; g++) {
-		route->group[g] = group_score(params->group,
+		route->group[g] = router_group_score(params->group,
 			route->choice + (size_t)g * width, width);
 		route->group_taken[g] = false;
 	}
@@ -191,29 +171,11 @@ static void route_rows(
 		route_row(job->args, row, &route);
 }
 
-static void check_params(const struct router_params *params)
-{
-	uint32_t width;
-
-	assert(params->topk > 0 && params->topk <= params->expert_count);
-	assert(params->expert_count <= (uint32_t)UINT16_MAX + 1);
-	if (params->group == ROUTER_GROUP_NONE)
-		return;
-	assert(params->group_count > 0);
-	assert(params->expert_count % params->group_count == 0);
-	width = params->expert_count / params->group_count;
-	assert(params->group != ROUTER_GROUP_TOP2 || width >= 2);
-	assert(params->group_topk <= params->group_count);
-	/* The groups that win hold enough to choose from. */
-	assert((uint64_t)params->group_topk * width >= params->topk);
-}
-
 int ref_router(struct ops *ops, const struct router_args *args)
 {
 	struct router_job job = {ref_of(ops), args};
 
-	check_params(&args->params);
-	assert(args->gate.rows == args->params.expert_count);
+	router_check(args);
 	workers_run(job.ref->workers, args->rows.count, route_rows, &job);
 	return 0;
 }

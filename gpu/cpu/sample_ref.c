@@ -34,15 +34,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/limits.h"
 #include "gpu/cpu/backend_ref.h"
-#include "gpu/cpu/philox.h"
-
-/* Word 3 of the counter: other uses of a seed take another value. */
-#define SAMPLE_STREAM UINT32_C(0x746f6b65)
-
-/* Above every g: -log(-log(1 - 2^-53)) = 53 log 2 = 36.7368... */
-#define GUMBEL_MAX 36.75
+#include "gpu/cpu/sample_rule.h"
 
 #define TOKEN_NONE UINT32_MAX
 
@@ -51,26 +44,17 @@ struct draw {
 	const struct sample_params *params;
 	uint32_t vocab;
 	float *logit; /* [vocab] l; -inf = out */
-	uint32_t *heap; /* [vocab] tokens: heap, then the taken ones, the
-			   first of all at count - 1 */
-	uint32_t heap_count;
-	uint32_t count; /* tokens with l > -inf */
+	struct token_heap heap; /* of the tokens with l > -inf */
 	uint32_t best; /* the first in order */
 	uint32_t edge; /* the last one kept; TOKEN_NONE = all are */
 };
-
-static bool before(const struct draw *draw, uint32_t a, uint32_t b)
-{
-	float la = draw->logit[a], lb = draw->logit[b];
-
-	return la > lb || (la == lb && a < b);
-}
 
 static bool is_kept(const struct draw *draw, uint32_t token)
 {
 	if (draw->logit[token] == -INFINITY)
 		return false;
-	return draw->edge == TOKEN_NONE || !before(draw, draw->edge, token);
+	return draw->edge == TOKEN_NONE ||
+	       !token_before(draw->logit, draw->edge, token);
 }
 
 static double scaled(const struct draw *draw, uint32_t token)
@@ -79,24 +63,6 @@ static double scaled(const struct draw *draw, uint32_t token)
 
 	return ((double)draw->logit[token] - best) /
 	       (double)draw->params->temperature;
-}
-
-static void penalise(struct draw *draw, const struct token_use *use)
-{
-	const struct sample_params *params = draw->params;
-	float *logit = &draw->logit[use->token];
-
-	assert(use->token < draw->vocab);
-	if (use->prompt_count == 0 && use->output_count == 0)
-		return;
-	if (*logit > 0)
-		*logit /= params->repetition_penalty;
-	else
-		*logit *= params->repetition_penalty;
-	if (use->output_count == 0)
-		return;
-	*logit -= params->presence_penalty;
-	*logit -= params->frequency_penalty * (float)use->output_count;
 }
 
 static void change_logits(struct draw *draw, const float *logits)
@@ -112,14 +78,18 @@ static void change_logits(struct draw *draw, const float *logits)
 	for (uint32_t v = 0; mask && v < draw->vocab; v++)
 		if (!(mask[v / 32] >> (v % 32) & 1u))
 			draw->logit[v] = -INFINITY;
-	for (uint32_t i = 0; i < params->use_count; i++)
-		penalise(draw, &params->uses[i]);
+	for (uint32_t i = 0; i < params->use_count; i++) {
+		const struct token_use *use = &params->uses[i];
+
+		assert(use->token < draw->vocab);
+		sample_penalise(params, use, &draw->logit[use->token]);
+	}
 }
 
 /* List the tokens and find the first; false: there is nothing to draw. */
 static bool collect(struct draw *draw)
 {
-	draw->count = 0;
+	draw->heap.count = 0;
 	draw->best = TOKEN_NONE;
 	draw->edge = TOKEN_NONE;
 	for (uint32_t v = 0; v < draw->vocab; v++) {
@@ -129,47 +99,11 @@ static bool collect(struct draw *draw)
 			return false;
 		if (logit == -INFINITY)
 			continue;
-		draw->heap[draw->count++] = v;
+		draw->heap.tokens[draw->heap.count++] = v;
 		if (draw->best == TOKEN_NONE || logit > draw->logit[draw->best])
 			draw->best = v;
 	}
-	return draw->count > 0;
-}
-
-static void sift_down(struct draw *draw, uint32_t at)
-{
-	uint32_t *heap = draw->heap;
-	uint32_t token = heap[at];
-
-	for (;;) {
-		uint32_t child = 2 * at + 1;
-
-		if (child >= draw->heap_count)
-			break;
-		if (child + 1 < draw->heap_count &&
-			before(draw, heap[child + 1], heap[child]))
-			child++;
-		if (!before(draw, heap[child], token))
-			break;
-		heap[at] = heap[child];
-		at = child;
-	}
-	heap[at] = token;
-}
-
-/* The token at `rank` in order; ranks are asked for in ascending order. */
-static uint32_t ranked(struct draw *draw, uint32_t rank)
-{
-	while (draw->heap_count > draw->count - 1 - rank) {
-		uint32_t last = --draw->heap_count;
-		uint32_t first = draw->heap[0];
-
-		draw->heap[0] = draw->heap[last];
-		draw->heap[last] = first;
-		if (last > 0)
-			sift_down(draw, 0);
-	}
-	return draw->heap[draw->count - 1 - rank];
+	return draw->heap.count > 0;
 }
 
 static void cut_top_p(struct draw *draw, uint32_t keep)
@@ -180,7 +114,7 @@ static void cut_top_p(struct draw *draw, uint32_t keep)
 		if (is_kept(draw, v))
 			total += exp(scaled(draw, v));
 	for (uint32_t rank = 0; rank < keep; rank++) {
-		uint32_t token = ranked(draw, rank);
+		uint32_t token = token_heap_ranked(&draw->heap, rank);
 
 		sum += exp(scaled(draw, token));
 		if (sum >= (double)draw->params->top_p * total) {
@@ -194,31 +128,22 @@ static void cut_top_p(struct draw *draw, uint32_t keep)
 static void cut(struct draw *draw)
 {
 	const struct sample_params *params = draw->params;
-	uint32_t keep = draw->count;
+	uint32_t keep = draw->heap.count;
 
 	if (params->top_k > 0 && params->top_k < keep)
 		keep = params->top_k;
-	if (keep == draw->count && params->top_p >= 1)
+	if (keep == draw->heap.count && params->top_p >= 1)
 		return;
-	draw->heap_count = draw->count;
-	for (uint32_t at = draw->count / 2; at-- > 0;)
-		sift_down(draw, at);
-	if (keep < draw->count)
-		draw->edge = ranked(draw, keep - 1);
+	token_heap_build(&draw->heap);
+	if (keep < draw->heap.count)
+		draw->edge = token_heap_ranked(&draw->heap, keep - 1);
 	if (params->top_p < 1)
 		cut_top_p(draw, keep);
 }
 
 static double gumbel(const struct sample_params *params, uint32_t token)
 {
-	const uint32_t key[2] = {
-		(uint32_t)params->seed, (uint32_t)(params->seed >> 32)};
-	const uint32_t counter[4] = {
-		token, params->position, params->choice, SAMPLE_STREAM};
-	uint32_t word[4];
-
-	philox4x32_10(counter, key, word);
-	return -log(-log(philox_uniform((uint64_t)word[1] << 32 | word[0])));
+	return -log(-log(philox_uniform(sample_random(params, token))));
 }
 
 static uint32_t draw_token(const struct draw *draw)
@@ -291,22 +216,13 @@ static void list_top(const float *logits, uint32_t vocab, uint32_t count,
 	out->top_count = held;
 }
 
-static void check_params(const struct sample_params *params)
-{
-	assert(params->temperature >= 0);
-	assert(params->top_p >= 0);
-	assert(params->min_p >= 0 && params->min_p <= 1);
-	assert(params->repetition_penalty > 0);
-	assert(params->top_count <= LOGPROB_TOP_MAX);
-}
-
 static void sample_row(
 	struct draw *draw, const float *logits, struct sample_result *out)
 {
 	const struct sample_params *params = draw->params;
 	double total = log_sum(logits, draw->vocab);
 
-	check_params(params);
+	sample_check(params);
 	memset(out, 0, sizeof(*out));
 	out->token = TOKEN_NONE;
 	change_logits(draw, logits);
@@ -338,8 +254,9 @@ static void sample_rows(
 	struct draw draw = {.vocab = args->vocab};
 
 	draw.logit = ref_scratch(job->ref, worker,
-		vocab * (sizeof(*draw.logit) + sizeof(*draw.heap)));
-	draw.heap = (void *)(draw.logit + vocab);
+		vocab * (sizeof(*draw.logit) + sizeof(*draw.heap.tokens)));
+	draw.heap.logit = draw.logit;
+	draw.heap.tokens = (void *)(draw.logit + vocab);
 	for (size_t row = first; row < end; row++) {
 		draw.params = &args->params[row];
 		sample_row(&draw, args->logits + row * vocab, &args->out[row]);
