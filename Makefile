@@ -130,7 +130,8 @@ clean:
 	rm -rf build build-*
 
 # --- the tokenizer beside Hugging Face's ------------------------------------------
-$(B)/bench/text-speed: $(call obj,bench/text_speed.c $(tokenizer_c))
+$(B)/bench/text-speed: $(call obj,bench/text_speed.c bench/median.c \
+	bench/report.c $(tokenizer_c))
 	@echo "  LD $@"
 	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
 

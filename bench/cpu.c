@@ -374,6 +374,9 @@ static int take_options(
 	}
 	if (rc == 0 && optind != argc)
 		rc = error_set(err, EINVAL, "\"%s\"?\n%s", argv[optind], usage);
+	if (rc == 0 && !b->peer_config.python != !b->peer_config.driver)
+		rc = error_set(err, EINVAL,
+			"--python and --driver belong together\n%s", usage);
 	return rc;
 }
 

@@ -192,7 +192,7 @@ int report_write_svg(
 
 static void json_number(const char *name, double value, FILE *out)
 {
-	if (value > 0 && isfinite(value))
+	if (isfinite(value))
 		fprintf(out, ", \"%s\": %.6g", name, value);
 	else
 		fprintf(out, ", \"%s\": null", name);
@@ -213,12 +213,13 @@ int report_write_json(
 			row->name);
 		json_number("value", row->value, out);
 		fprintf(out, ", \"unit\": \"%s\"", row->unit);
-		json_number("limit", row->limit, out);
+		json_number("limit", row->limit > 0 ? row->limit : NAN, out);
 		if (row->peer)
 			fprintf(out, ", \"peer\": \"%s\"", row->peer);
 		else
 			fprintf(out, ", \"peer\": null");
-		json_number("peer_value", row->peer_value, out);
+		json_number("peer_value",
+			row->peer_value > 0 ? row->peer_value : NAN, out);
 		fprintf(out, "}");
 	}
 	fprintf(out, "\n]\n");

@@ -7,7 +7,8 @@
  *          reads the files knows the shape.
  * JSON:    a list of {"name", "value", "unit", "limit", "peer",
  *          "peer_value"}; limit, peer and peer_value may be null; value,
- *          limit and peer_value are in the same unit.
+ *          limit and peer_value are in the same unit. A value that is no
+ *          finite number is null.
  * Ownership: texts are the caller's and live as long as the report is used.
  * Threads: one.
  */
@@ -20,9 +21,9 @@
 
 #include "base/error.h"
 
-#define REPORT_ROW_COUNT_MAX 64
+#define REPORT_ROW_COUNT_MAX 256
 
-/* A number that is not there is 0: no figure of a benchmark is 0. */
+/* A limit or a peer that is not there is 0; a bar needs a value above 0. */
 struct report_row {
 	const char *name; /* "cpu.decode.b1" */
 	double value;

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/median.h"
+#include "bench/report.h"
 #include "dataplane/detokenizer.h"
 #include "dataplane/tokenizer.h"
 
@@ -23,6 +25,11 @@
 #define IDS_MAX (2 * TEXT_BYTES)
 #define FILE_BYTES_MAX ((size_t)64 << 20)
 #define RUN_COUNT 9
+
+/* Figures of one tokenizer, and so how many tokenizers a report holds. */
+#define FIGURE_COUNT 9
+#define TOKENIZER_COUNT_MAX (REPORT_ROW_COUNT_MAX / FIGURE_COUNT)
+#define ROW_NAME_BYTES 128
 
 struct bench {
 	struct tokenizer *tok;
@@ -32,8 +39,8 @@ struct bench {
 	double copy_speed; /* MB/s */
 	double peer_speed; /* MB/s; 0: not known */
 	const char *peers; /* file, or NULL */
-	FILE *out;
-	bool is_first; /* nothing written to out yet */
+	struct report report;
+	char row_name[REPORT_ROW_COUNT_MAX][ROW_NAME_BYTES];
 };
 
 static double now(void)
@@ -44,50 +51,27 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static int compare(const void *a, const void *b)
-{
-	const double *x = a;
-	const double *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
-static double median(double runs[RUN_COUNT])
-{
-	qsort(runs, RUN_COUNT, sizeof(*runs), compare);
-	return runs[RUN_COUNT / 2];
-}
-
-/* A number, or null where it is 0. */
-static void put_number(FILE *out, const char *key, double value)
-{
-	if (value > 0)
-		fprintf(out, ", \"%s\": %.3f", key, value);
-	else
-		fprintf(out, ", \"%s\": null", key);
-}
-
 static void record(struct bench *bench, const char *what, double value,
 	const char *unit, double peer)
 {
+	struct report *report = &bench->report;
+	char *name = bench->row_name[report->count];
 	bool is_speed = strcmp(unit, "MB/s") == 0;
 
 	printf("%-16s %-22s %10.2f %s", bench->name, what, value, unit);
 	if (peer > 0)
 		printf(" (Hugging Face tokenizers: %.2f)", peer);
 	printf("\n");
-	if (!bench->out)
-		return;
-	fprintf(bench->out,
-		"%s\n  {\"name\": \"text.%s.%s\", \"value\": %.3f, "
-		"\"unit\": \"%s\"",
-		bench->is_first ? "" : ",", bench->name, what, value, unit);
-	put_number(bench->out, "limit", is_speed ? bench->copy_speed : 0);
-	fprintf(bench->out, ", \"peer\": %s",
-		peer > 0 ? "\"Hugging Face tokenizers\"" : "null");
-	put_number(bench->out, "peer_value", peer);
-	fprintf(bench->out, "}");
-	bench->is_first = false;
+	snprintf(name, ROW_NAME_BYTES, "text.%s.%s", bench->name, what);
+	report_add(report,
+		&(struct report_row){
+			.name = name,
+			.value = value,
+			.unit = unit,
+			.limit = is_speed ? bench->copy_speed : 0,
+			.peer = peer > 0 ? "Hugging Face tokenizers" : NULL,
+			.peer_value = peer,
+		});
 }
 
 /* Seconds of one encoding; exits where it fails. */
@@ -112,7 +96,24 @@ static double encode_often(struct bench *bench, const char *text, size_t *count)
 
 	for (int i = 0; i < RUN_COUNT; i++)
 		runs[i] = encode(bench, text, count);
-	return median(runs);
+	return median(runs, RUN_COUNT);
+}
+
+/*
+ * What a text costs beside prose: the median of pairs, since a shared machine
+ * changes its speed between two medians.
+ */
+static double cost_of(struct bench *bench, const char *text, const char *prose)
+{
+	double ratios[RUN_COUNT];
+	size_t count;
+
+	for (int i = 0; i < RUN_COUNT; i++) {
+		double plain = encode(bench, prose, &count);
+
+		ratios[i] = encode(bench, text, &count) / plain;
+	}
+	return median(ratios, RUN_COUNT);
 }
 
 static double decode(struct bench *bench, size_t count)
@@ -153,7 +154,8 @@ static void measure(struct bench *bench, const char *prose, char *run)
 		(double)TEXT_BYTES / (double)count, "B", 0);
 	for (int i = 0; i < RUN_COUNT; i++)
 		runs[i] = decode(bench, count);
-	record(bench, "decode_two_stops", median(runs), "ns/token", 0);
+	record(bench, "decode_two_stops", median(runs, RUN_COUNT), "ns/token",
+		0);
 	/* Every byte that is a text of its own. */
 	for (int byte = 0; byte < 128; byte++) {
 		double seconds = 1e9;
@@ -171,11 +173,12 @@ static void measure(struct bench *bench, const char *prose, char *run)
 	worst = encode_often(bench, run, &count);
 	record(bench, "one_byte_worst", mega / worst, "MB/s", 0);
 	record(bench, "one_byte_which", which, "byte", 0);
-	record(bench, "one_byte_cost", worst / plain, "x prose", 0);
+	record(bench, "one_byte_cost", cost_of(bench, run, prose), "x prose",
+		0);
 	/* No UTF-8: each byte becomes three. */
 	memset(run, 0xff, TEXT_BYTES);
-	worst = encode_often(bench, run, &count);
-	record(bench, "bad_byte_cost", worst / plain, "x prose", 0);
+	record(bench, "bad_byte_cost", cost_of(bench, run, prose), "x prose",
+		0);
 }
 
 static char *read_file(const char *path, size_t *length)
@@ -270,7 +273,7 @@ static int run_tokenizer(
 /* MB/s of copying a text; the copy is looked at, so that it is made. */
 static double measure_copy(const char *from, char *to)
 {
-	double runs[RUN_COUNT];
+	double runs[RUN_COUNT], speed;
 	unsigned sum = 0;
 
 	for (int i = 0; i < RUN_COUNT; i++) {
@@ -282,9 +285,9 @@ static double measure_copy(const char *from, char *to)
 		}
 		runs[i] = now() - start;
 	}
-	printf("copying memory: %.0f MB/s (check %u)\n",
-		16 * (double)TEXT_BYTES / 1e6 / median(runs), sum % 2);
-	return 16 * (double)TEXT_BYTES / 1e6 / median(runs);
+	speed = 16 * (double)TEXT_BYTES / 1e6 / median(runs, RUN_COUNT);
+	printf("copying memory: %.0f MB/s (check %u)\n", speed, sum % 2);
+	return speed;
 }
 
 /* Measure with each tokenizer; the buffers live as long as all of them. */
@@ -324,23 +327,30 @@ static int write_prose(const char *path)
 	return rc;
 }
 
-static int run_to_file(struct bench *bench, char **paths, int count)
+/* All figures, and into `path` where one is given. */
+static int run_to_file(
+	struct bench *bench, char **paths, int count, const char *path)
 {
+	struct error err = {0};
 	int rc;
 
-	if (bench->out)
-		fprintf(bench->out, "[");
+	if (count > TOKENIZER_COUNT_MAX) {
+		fprintf(stderr, "text-speed: %d tokenizers, at most %d\n",
+			count, TOKENIZER_COUNT_MAX);
+		return 2;
+	}
 	rc = run_all(bench, paths, count);
-	if (bench->out) {
-		fprintf(bench->out, "\n]\n");
-		rc |= fclose(bench->out) != 0;
+	if (path && report_write_json(&bench->report, path, &err)) {
+		fprintf(stderr, "text-speed: %s\n", err.text);
+		return 1;
 	}
 	return rc;
 }
 
 int main(int argc, char **argv)
 {
-	struct bench bench = {.is_first = true};
+	struct bench bench = {0};
+	const char *path = NULL;
 	int option;
 
 	while ((option = getopt(argc, argv, "o:p:w:")) != -1) {
@@ -348,16 +358,11 @@ int main(int argc, char **argv)
 			return write_prose(optarg);
 		if (option == 'p')
 			bench.peers = optarg;
-		if (option != 'o')
-			continue;
-		bench.out = fopen(optarg, "w");
-		if (!bench.out) {
-			perror(optarg);
-			return 1;
-		}
+		if (option == 'o')
+			path = optarg;
 	}
 	if (optind < argc)
-		return run_to_file(&bench, argv + optind, argc - optind);
+		return run_to_file(&bench, argv + optind, argc - optind, path);
 	fprintf(stderr, "usage: text-speed [-o RESULT.json] [-p PEER] "
 			"TOKENIZER.json... | -w PROSE\n");
 	return 2;
