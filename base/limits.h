@@ -52,7 +52,9 @@
 /* Requests. */
 #define REQUEST_SLOT_COUNT_MAX 65536
 #define PAYLOAD_PAGE_BYTES 4096
+#define PAYLOAD_PAGE_COUNT_MAX (1u << 22) /* 16 GiB */
 #define REQUEST_CHOICE_COUNT_MAX 128
+#define SEGMENT_RING_COUNT_MAX (1u << 20) /* messages of one ring */
 
 /* KV: smallest span of tokens that a block may hold. */
 #define KV_BLOCK_TOKENS_MIN 16

@@ -153,7 +153,9 @@ struct request_slot {
 	uint32_t parent; /* slot whose prompt it shares, SLOT_NONE = own */
 	uint32_t prompt_page; /* first page of the prompt's ids */
 	uint32_t log_page; /* first page of the output log */
-	uint32_t top_page; /* alternatives, PAYLOAD_NONE = none */
+	uint32_t top_page; /* alternatives, PAYLOAD_NONE = none: struct
+			      token_record, logprob_count of them for each
+			      token, best first; written before its count */
 	uint32_t finish_at; /* UINT32_MAX, or what RING_FINISH_AT said */
 	struct request_params params;
 	struct request_times times;

@@ -39,7 +39,8 @@ enum ring_kind {
 	RING_DONE, /* slot, value: the engine's half is terminal */
 	/* control -> either */
 	RING_EPOCH, /* value: a new epoch is published */
-	RING_CLOSE, /* value: rank whose half is closed (the role died) */
+	RING_CLOSE, /* value: rank whose half is closed, for the role died;
+		       generation: the life that ended (base/segment.h) */
 	RING_KIND_COUNT
 };
 

@@ -24,6 +24,9 @@ $(call test,log,base/log.c)
 $(call test,dtype,base/dtype.c)
 $(call test,ring,base/ring.c)
 $(call test,request,base/request.c)
+$(call test,counters,base/counters.c)
+$(call test,segment,base/segment.c base/counters.c base/ring.c base/wake.c \
+	base/clock.c base/error.c tests/fake/fake_os.c,$(mappers) close)
 
 vmm_test_c = memmgr/vmm_host.c base/error.c base/clock.c \
 	tests/fake/fake_vmm.c tests/fake/fake_os.c tests/fake/aborts.c
@@ -72,7 +75,6 @@ $(call test,load,tests/fake/fake_os.c tests/st_builder.c tests/load_check.c \
 	control/model_dir.c $(library_c),$(allocators) $(mappers) $(files) $(uring))
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
-
 
 tokenizer_c = $(wildcard dataplane/tokenizer*.c) dataplane/detokenizer.c \
 	dataplane/stop_set.c dataplane/utf8.c base/error.c base/json_text.c
@@ -130,6 +132,7 @@ $(call fuzz,tokenizer_json,$(tokenizer_c))
 $(call fuzz,encode,tests/text_case.c $(tokenizer_c))
 $(call fuzz,jinja_source,dataplane/chat.c $(jinja_c))
 $(call fuzz,jinja_input,dataplane/chat.c $(jinja_c))
+
 REPLAYS = $(FUZZ:%=$(B)/tests/replay_%)
 $(REPLAYS):
 	@mkdir -p $(@D)
@@ -165,7 +168,7 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden)
+THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment)
 
 tests-threads: $(THREADED)
 

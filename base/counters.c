@@ -1,0 +1,67 @@
+/* counters.c - what each role counts, in shared memory (roles -> /metrics) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+
+#include "base/clock.h"
+#include "base/counters.h"
+
+/* 1, 2, 5 per decade, and the fine steps in which tokens follow each other. */
+static const uint64_t bounds_ns[HISTOGRAM_BUCKET_COUNT] = {
+	100 * NS_PER_US,
+	200 * NS_PER_US,
+	500 * NS_PER_US,
+	1 * NS_PER_MS,
+	2 * NS_PER_MS,
+	3 * NS_PER_MS,
+	5 * NS_PER_MS,
+	7500 * NS_PER_US,
+	10 * NS_PER_MS,
+	15 * NS_PER_MS,
+	20 * NS_PER_MS,
+	30 * NS_PER_MS,
+	50 * NS_PER_MS,
+	75 * NS_PER_MS,
+	100 * NS_PER_MS,
+	150 * NS_PER_MS,
+	250 * NS_PER_MS,
+	500 * NS_PER_MS,
+	1 * NS_PER_S,
+	2 * NS_PER_S,
+	5 * NS_PER_S,
+	10 * NS_PER_S,
+	20 * NS_PER_S,
+	40 * NS_PER_S,
+	80 * NS_PER_S,
+	160 * NS_PER_S,
+	600 * NS_PER_S,
+	UINT64_MAX,
+};
+
+uint64_t histogram_bound_ns(uint32_t bucket)
+{
+	assert(bucket < HISTOGRAM_BUCKET_COUNT);
+	return bounds_ns[bucket];
+}
+
+/* The first bucket whose bound is not below the value. */
+static uint32_t find_bucket(uint64_t value_ns)
+{
+	uint32_t low = 0, high = HISTOGRAM_BUCKET_COUNT - 1;
+
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+
+		if (value_ns <= bounds_ns[middle])
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+void histogram_add(struct histogram *histogram, uint64_t value_ns)
+{
+	counter_add(&histogram->bucket[find_bucket(value_ns)], 1);
+	counter_add(&histogram->sum_ns, value_ns);
+	counter_add(&histogram->count, 1);
+}

@@ -1,0 +1,110 @@
+/* counters.h - what each role counts, in shared memory (roles -> /metrics) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why:        numbers that outlive the role that wrote them, and that any
+ *             role can print without asking: the page of metrics, heddlectl
+ *             stat, the health check.
+ * Invariants: one writer per block. Counters only grow; a role that starts
+ *             again goes on from what is there. Gauges are set. A reader
+ *             takes each 64-bit word whole; different words may be of
+ *             slightly different instants.
+ * Threads:    one writer; readers anywhere.
+ */
+#ifndef HEDDLE_BASE_COUNTERS_H
+#define HEDDLE_BASE_COUNTERS_H
+
+#include <stdint.h>
+
+#include "base/request.h"
+
+/*
+ * Times in buckets, upper bounds in ns below; the last bucket is "more".
+ * Fine enough for a fast box: from 0.1 ms on.
+ */
+#define HISTOGRAM_BUCKET_COUNT 28
+
+struct histogram {
+	uint64_t count;
+	uint64_t sum_ns;
+	uint64_t bucket[HISTOGRAM_BUCKET_COUNT];
+};
+
+/* Writer: there is one, so a plain sum; readers take each word whole. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the store is not seen */
+static inline void counter_add(uint64_t *counter, uint64_t value)
+{
+	__atomic_store_n(counter, *counter + value, __ATOMIC_RELAXED);
+}
+
+/* NOLINTNEXTLINE(readability-non-const-parameter): as above */
+static inline void counter_set(uint64_t *gauge, uint64_t value)
+{
+	__atomic_store_n(gauge, value, __ATOMIC_RELAXED);
+}
+
+/* Reader. */
+static inline uint64_t counter_read(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+/* Upper bound of bucket i in ns; UINT64_MAX for the last. */
+uint64_t histogram_bound_ns(uint32_t bucket);
+
+/* Writer: one more value. */
+void histogram_add(struct histogram *histogram, uint64_t value_ns);
+
+enum refusal { /* why a request was answered with 4xx or 5xx */
+	REFUSAL_BAD, /* 400 and the other 4xx of the request's own making */
+	REFUSAL_KEY, /* 401 */
+	REFUSAL_MODEL, /* 404 */
+	REFUSAL_SIZE, /* 413, 431 */
+	REFUSAL_TIMEOUT, /* 408 */
+	REFUSAL_BUSY, /* 429 */
+	REFUSAL_DRAINING, /* 503 */
+	REFUSAL_INTERNAL, /* 500 */
+	REFUSAL_COUNT
+};
+
+struct front_counters {
+	uint64_t connections_open; /* gauge */
+	uint64_t connections_total;
+	uint64_t requests_total; /* HTTP requests */
+	uint64_t refused_total[REFUSAL_COUNT];
+	uint64_t finished_total[FINISH_REASON_COUNT];
+	uint64_t prompt_tokens_total;
+	uint64_t output_tokens_total;
+	uint64_t sent_bytes_total;
+	uint64_t received_bytes_total;
+	uint64_t slots_used; /* gauge */
+	uint64_t pages_used; /* gauge */
+	uint64_t ring_full_total;
+	uint64_t stale_messages_total; /* of an earlier life of a slot */
+	uint64_t bad_messages_total; /* impossible values */
+	struct histogram first_token; /* received -> first byte sent */
+	struct histogram inter_token;
+	struct histogram per_token; /* (end - first) / (tokens - 1) */
+	struct histogram end_to_end;
+	struct histogram token_to_socket; /* in the log -> given to the NIC */
+	struct histogram refusal; /* received -> refused */
+};
+
+struct engine_counters {
+	uint64_t steps_total;
+	uint64_t rows_total;
+	uint64_t prompt_tokens_total; /* computed, not found in the cache */
+	uint64_t output_tokens_total;
+	uint64_t cached_tokens_total; /* found in the prefix cache */
+	uint64_t queried_tokens_total; /* sought there */
+	uint64_t preemptions_total;
+	uint64_t running; /* gauge: requests */
+	uint64_t waiting; /* gauge */
+	uint64_t kv_pages_used, kv_pages_total; /* gauges */
+	uint64_t bad_messages_total;
+	struct histogram queue; /* submitted -> scheduled */
+	struct histogram prefill; /* scheduled -> first token */
+	struct histogram decode; /* first token -> last */
+	struct histogram step;
+};
+
+#endif

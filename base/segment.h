@@ -1,0 +1,127 @@
+/* segment.h - the shared memory that joins the roles of a node */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why:   control, dataplane and engine ranks are processes of their own; all
+ *        that they share is one memory file that control makes: request
+ *        slots, payload pages, rings, beats and counters. A role that dies
+ *        leaves it whole, its successor attaches to the same bytes.
+ *
+ * Layout: a header page with shape and offsets, then the areas in the order
+ *        of the functions below, each on a page of its own kind of writer.
+ *        Indices and offsets only. The header is written once, before any
+ *        other role attaches, and copied by each role at attach: what another
+ *        process does to it later has no effect.
+ *
+ * Sleep: each role has a wake word; whoever pushes to one of its rings posts
+ *        it once per burst (base/wake.h).
+ *
+ * Death of a rank: control sets its beat to BEAT_DEAD, fails its slots in its
+ *        name (engine_state FAILED, FINISH_ENGINE_LOST), and tells the
+ *        dataplane RING_CLOSE {value: rank, generation: the `life` that
+ *        ended}, all before it starts the next life. The dataplane fails
+ *        every request that it gave to that rank in that life or before,
+ *        whatever its engine_state is, and frees its slots. It submits only
+ *        to a rank whose beat says BEAT_READY, after it has emptied its
+ *        control ring. The next life drops what is left in the request ring
+ *        before it is BEAT_READY, so no request is served twice.
+ *
+ * Writers: slots: base/request.h. A request ring: the dataplane pushes, its
+ *        rank pops; a token ring: the rank pushes, the dataplane pops; a
+ *        control ring: control pushes, the role pops. A beat and a counter
+ *        block: the role of that index. Payload pages: whoever the dataplane
+ *        gave them to (its free list is private to it).
+ *
+ * Ownership: the mapping belongs to struct segment; the descriptor stays the
+ *        caller's.
+ * Threads: attach and create by one; afterwards any thread reads.
+ */
+#ifndef HEDDLE_BASE_SEGMENT_H
+#define HEDDLE_BASE_SEGMENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/counters.h"
+#include "base/error.h"
+#include "base/limits.h"
+#include "base/request.h"
+#include "base/ring.h"
+#include "base/wake.h"
+
+/* Roles by index: control, dataplane, then the ranks. */
+enum { ROLE_INDEX_CONTROL, ROLE_INDEX_FRONT, ROLE_INDEX_RANK0 };
+
+#define ROLE_INDEX_COUNT_MAX (ROLE_INDEX_RANK0 + RANK_COUNT_MAX)
+
+struct segment_shape {
+	uint32_t slot_count; /* 1 .. REQUEST_SLOT_COUNT_MAX */
+	uint32_t page_count; /* payload pages */
+	uint32_t ring_count; /* entries of each ring, a power of two */
+	uint32_t rank_count; /* 1 .. RANK_COUNT_MAX */
+};
+
+enum beat_state {
+	BEAT_ABSENT, /* not started */
+	BEAT_STARTING,
+	BEAT_READY,
+	BEAT_DRAINING,
+	BEAT_DEAD, /* control saw it end */
+	BEAT_STATE_COUNT
+};
+
+/*
+ * A role's sign of life. A role beats at least every 200 ms, also when it is
+ * idle. A rank with pending > 0 whose progress stands still for 2 s, or whose
+ * beat is 2 s old, is unhealthy.
+ */
+struct role_beat {
+	_Alignas(CACHE_LINE_BYTES) uint32_t state; /* enum beat_state */
+	uint32_t pid;
+	uint64_t beat_ns; /* monotonic */
+	uint64_t progress; /* steps done */
+	uint64_t pending; /* requests that could run now */
+	uint32_t life; /* times that the role was started */
+	uint32_t reserved;
+};
+
+struct segment {
+	struct segment_shape shape; /* this role's copy */
+	void *base;
+	size_t size_bytes;
+	/* offsets, computed from the shape by this role, never read back */
+	size_t beats, wakes, counters, rings, slots, pages;
+	size_t ring_stride;
+};
+
+/* Bytes of a segment; -EINVAL for a shape out of bounds. */
+int segment_size(const struct segment_shape *shape, size_t *out);
+
+/*
+ * A new memory file, sealed against growing and shrinking, mapped and made
+ * ready: every slot free, every ring empty. *out_fd is the caller's to close
+ * (close on exec is set). -EINVAL, -ENOMEM, or of memfd_create and mmap.
+ */
+int segment_create(const struct segment_shape *shape, struct segment *out,
+	int *out_fd, struct error *err);
+
+/* Map what another role made, after checking its size, magic and shape. */
+int segment_attach(int fd, struct segment *out, struct error *err);
+
+void segment_detach(struct segment *segment);
+
+struct request_slot *segment_slot(
+	const struct segment *segment, uint32_t index);
+struct payload_page *segment_page(
+	const struct segment *segment, uint32_t index);
+struct role_beat *segment_beat(const struct segment *segment, uint32_t role);
+/* What the role of that index sleeps on. */
+struct wake *segment_wake(const struct segment *segment, uint32_t role);
+struct ring *segment_request_ring(const struct segment *segment, uint32_t rank);
+struct ring *segment_token_ring(const struct segment *segment, uint32_t rank);
+struct ring *segment_control_ring(const struct segment *segment, uint32_t role);
+
+struct front_counters *segment_front_counters(const struct segment *segment);
+struct engine_counters *segment_engine_counters(
+	const struct segment *segment, uint32_t rank);
+
+#endif
