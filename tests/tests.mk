@@ -93,6 +93,9 @@ jinja_c = $(wildcard dataplane/jinja*.c) base/error.c base/clock.c
 $(call test,jinja,tests/fake/fake_os.c $(jinja_c),$(allocators))
 $(call test,chat,tests/fake/fake_os.c dataplane/chat.c $(jinja_c),$(allocators))
 
+http_c = dataplane/http.c dataplane/http_head.c dataplane/http_fields.c
+$(call test,http,$(http_c))
+
 # The card probe: what of it needs no card; its host code against a driver
 # library with no card behind it (built by bench/gpu/gpu.mk; 77 without CUDA's
 # headers).
@@ -132,6 +135,7 @@ $(call fuzz,tokenizer_json,$(tokenizer_c))
 $(call fuzz,encode,tests/text_case.c $(tokenizer_c))
 $(call fuzz,jinja_source,dataplane/chat.c $(jinja_c))
 $(call fuzz,jinja_input,dataplane/chat.c $(jinja_c))
+$(call fuzz,http,$(http_c))
 
 REPLAYS = $(FUZZ:%=$(B)/tests/replay_%)
 $(REPLAYS):
