@@ -34,7 +34,7 @@ ALL = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fno-common \
 	-fno-sanitize-recover=all) \
 	$(shell pkg-config --cflags jansson liburing libpcre2-8 libutf8proc cunit 2>/dev/null)
 LINK = $(if $(SAN),-fsanitize=$(SAN)) -pthread -Wl,-z,relro,-z,now
-LIBS = -ljansson -luring -lpcre2-8 -lutf8proc -lm
+LIBS = -ljansson -luring -lpcre2-8 -lutf8proc -lssl -lcrypto -lm
 
 # make V=1 shows the commands.
 Q = $(if $(V),,@)

@@ -27,7 +27,8 @@
  * End:   close() flushes then closes; abort() resets. CLOSED is the last
  *        event of a stream and comes exactly once, whoever ended it; after
  *        it the id is dead. Half-close by the peer is PEER_DONE: sending goes
- *        on.
+ *        on; bytes that were not consumed yet can still be resumed. No other
+ *        event follows close() or abort().
  *
  * Bounds: streams, buffer bytes per stream and in all are fixed at create;
  *        accepting stops (backlog, SYN cookies) when they are used up.
@@ -76,6 +77,7 @@ struct stream_event {
 	const uint8_t *data; /* STREAM_DATA: valid during the handler */
 	size_t length;
 	struct stream_peer peer; /* STREAM_OPENED */
+	uint32_t listener; /* STREAM_OPENED: index in the loop's listeners */
 	enum stream_end end; /* STREAM_CLOSED */
 };
 

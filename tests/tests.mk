@@ -96,6 +96,16 @@ $(call test,chat,tests/fake/fake_os.c dataplane/chat.c $(jinja_c),$(allocators))
 http_c = dataplane/http.c dataplane/http_head.c dataplane/http_fields.c
 $(call test,http,$(http_c))
 
+# Streams: the cases against stream.h, over the back end that is linked.
+stream_kernel_c = $(wildcard dataplane/stream_kernel*.c) dataplane/stream_tls.c
+stream_test_c = tests/stream_case.c tests/stream_backend_kernel.c \
+	tests/fake/fake_os.c $(stream_kernel_c) base/error.c base/clock.c
+stream_wraps = $(allocators) mmap munmap io_uring_queue_init io_uring_queue_exit
+$(call test,stream,$(stream_test_c),$(stream_wraps))
+$(call test,stream_end,$(stream_test_c),$(stream_wraps))
+$(call test,stream_kernel,$(stream_test_c),$(stream_wraps))
+$(call test,stream_tls,$(stream_test_c))
+
 # The card probe: what of it needs no card; its host code against a driver
 # library with no card behind it (built by bench/gpu/gpu.mk; 77 without CUDA's
 # headers).
@@ -172,7 +182,7 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment)
+THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment stream_end)
 
 tests-threads: $(THREADED)
 

@@ -5,7 +5,7 @@
 # build: what it takes to build and run; check: also compilers, linters, tests.
 set -eu
 build="gcc libc6-dev make pkg-config libjansson-dev liburing-dev
-	libpcre2-dev libutf8proc-dev"
+	libpcre2-dev libutf8proc-dev libssl-dev"
 check="clang clang-format clang-tidy cppcheck libclang-rt-14-dev libcunit1-dev
 	git xz-utils python3"
 case ${1:-} in

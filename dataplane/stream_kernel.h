@@ -1,0 +1,55 @@
+/* stream_kernel.h - byte streams over kernel sockets by io_uring */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What:       the `kernel` back end of stream.h: TCP sockets of the kernel,
+ *             accepted, read, written and closed through one io_uring. With
+ *             TLS on a listener its streams carry plaintext above and TLS
+ *             1.3 below.
+ *             OPENED comes after the handshake; one that fails or takes longer
+ *             than the user timeout (10 s at most) is never seen above. One
+ *             listener cannot take the last stream from another.
+ * Ownership:  the loop owns the listening sockets once create has succeeded,
+ *             and every connection. handler's arg stays the caller's.
+ * Memory:     total_bytes is reserved, not touched: a quarter for receiving
+ *             (in units of receive_bytes), the rest for sending (4 KiB each).
+ *             An idle stream has its 192 bytes; TLS sessions are OpenSSL's
+ *             and come on top. send_bytes counts what has not yet been given
+ *             to the kernel, which holds about as much again at most
+ *             (TCP_NOTSENT_LOWAT) and what is in flight.
+ * Lingering:  close() drops what the peer still sends for up to 1 s, so that
+ *             no reset destroys the last answer.
+ * Threads:    as stream.h; the thread of the first poll() is the loop's, and
+ *             destroy() runs on it or after its end.
+ */
+#ifndef HEDDLE_DATAPLANE_STREAM_KERNEL_H
+#define HEDDLE_DATAPLANE_STREAM_KERNEL_H
+
+#include "dataplane/stream.h"
+
+#define STREAM_LISTENER_COUNT_MAX 8
+
+struct stream_listener {
+	int fd; /* bound, listening, non-blocking */
+	bool tls;
+};
+
+struct stream_kernel_config {
+	struct stream_listener listeners[STREAM_LISTENER_COUNT_MAX];
+	uint32_t listener_count;
+	struct stream_limits limits;
+	/* PEM texts, for listeners with tls; NULL when there is none. */
+	const char *certificate, *key;
+	size_t certificate_length, key_length;
+	stream_handler *handler;
+	void *arg;
+};
+
+/*
+ * -EINVAL (bad certificate or key, said which), -ENOMEM, -ENOSYS (this kernel
+ * or its seccomp has no io_uring; the text says what to do). With an error the
+ * listening sockets stay the caller's.
+ */
+int stream_kernel_create(const struct stream_kernel_config *config,
+	struct stream_loop *out, struct error *err);
+
+#endif

@@ -1,0 +1,655 @@
+/* test_stream_tls.c - streams under TLS, against OpenSSL's own client */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "dataplane/stream_tls.h"
+#include "tests/stream_case.h"
+#include "tests/suite.h"
+
+#define PEM_BYTES_MAX 4096
+
+struct identity {
+	char certificate[PEM_BYTES_MAX], key[PEM_BYTES_MAX];
+};
+
+static void take_text(BIO *bio, char *out)
+{
+	int length = BIO_read(bio, out, PEM_BYTES_MAX - 1);
+
+	CU_ASSERT_FATAL(length > 0);
+	out[length] = '\0';
+	BIO_free(bio);
+}
+
+/* A self-signed certificate on a fresh P-256 key. */
+static void make_identity(struct identity *out)
+{
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *certificate = X509_new();
+	X509_NAME *name = X509_get_subject_name(certificate);
+	BIO *bio;
+
+	X509_set_version(certificate, 2);
+	ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+	X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
+	X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+		(const unsigned char *)"localhost", -1, -1, 0);
+	X509_set_issuer_name(certificate, name);
+	X509_set_pubkey(certificate, key);
+	CU_ASSERT_FATAL(X509_sign(certificate, key, EVP_sha256()) > 0);
+	bio = BIO_new(BIO_s_mem());
+	CU_ASSERT_EQUAL_FATAL(PEM_write_bio_X509(bio, certificate), 1);
+	take_text(bio, out->certificate);
+	bio = BIO_new(BIO_s_mem());
+	CU_ASSERT_EQUAL_FATAL(
+		PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL),
+		1);
+	take_text(bio, out->key);
+	X509_free(certificate);
+	EVP_PKEY_free(key);
+}
+
+static void begin(struct stream_case *c, const struct stream_limits *limits,
+	stream_case_handler *handler)
+{
+	static struct identity identity;
+	struct stream_setup setup = {
+		.limits = *limits,
+		.listener_count = 1,
+		.tls = true,
+		.certificate = identity.certificate,
+		.key = identity.key,
+	};
+
+	if (!identity.key[0])
+		make_identity(&identity);
+	case_begin_setup(c, &setup, handler);
+}
+
+/* --- a client --- */
+
+struct tls_client {
+	SSL_CTX *context;
+	SSL *ssl;
+	int fd;
+	uint32_t ticket_count;
+};
+
+static int count_ticket(SSL *ssl, SSL_SESSION *session)
+{
+	struct tls_client *client = SSL_get_app_data(ssl);
+
+	(void)session;
+	client->ticket_count++;
+	return 0;
+}
+
+static void client_init(struct tls_client *client, const struct stream_case *c,
+	int buffer_bytes)
+{
+	client->context = SSL_CTX_new(TLS_client_method());
+	client->ssl = SSL_new(client->context);
+	client->ticket_count = 0;
+	client->fd = client_connect_to(c->ports[0], buffer_bytes);
+	CU_ASSERT_FATAL(client->fd >= 0);
+	SSL_set_app_data(client->ssl, client);
+	SSL_CTX_set_session_cache_mode(client->context, SSL_SESS_CACHE_CLIENT);
+	SSL_CTX_sess_set_new_cb(client->context, count_ticket);
+	SSL_set_mode(client->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE |
+					  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_set_fd(client->ssl, client->fd);
+	/* Never wait inside OpenSSL: the server is this thread's too. */
+	BIO_socket_nbio(client->fd, 1);
+}
+
+static void client_end(struct tls_client *client)
+{
+	SSL_free(client->ssl);
+	SSL_CTX_free(client->context);
+	close(client->fd);
+	ERR_clear_error();
+}
+
+/* The error of a call that returned `rc`; 0 = try again after a turn. */
+static int client_error(struct tls_client *client, int rc)
+{
+	int error = SSL_get_error(client->ssl, rc);
+
+	ERR_clear_error();
+	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE
+		       ? 0
+		       : error;
+}
+
+/* 0 = connected, else OpenSSL's error. */
+static int client_handshake(struct tls_client *client, struct stream_case *c)
+{
+	for (int turn = 0; turn < 4000; turn++) {
+		int rc = SSL_connect(client->ssl), error;
+
+		if (rc == 1)
+			return 0;
+		error = client_error(client, rc);
+		if (error)
+			return error;
+		case_turn(c);
+	}
+	return -1;
+}
+
+/* Bytes moved; 0 = would wait; < 0 = -error. */
+static int tls_try_read(struct tls_client *client, void *to, int size)
+{
+	int rc = SSL_read(client->ssl, to, size);
+
+	return rc > 0 ? rc : -client_error(client, rc);
+}
+
+static int tls_try_write(struct tls_client *client, const void *from, int size)
+{
+	int rc = SSL_write(client->ssl, from, size);
+
+	return rc > 0 ? rc : -client_error(client, rc);
+}
+
+static bool receives_pattern(struct tls_client *client, struct stream_case *c,
+	uint64_t seed, size_t total)
+{
+	uint8_t piece[5000];
+	size_t at = 0;
+
+	for (int idle = 0; at < total && idle < 4000;) {
+		size_t most =
+			total - at < sizeof(piece) ? total - at : sizeof(piece);
+		int got = tls_try_read(client, piece, (int)most);
+
+		if (got < 0 || !pattern_matches(seed, at, piece, (size_t)got))
+			return false;
+		at += (size_t)got;
+		idle = got ? 0 : idle + 1;
+		if (!got)
+			case_turn(c);
+	}
+	return at == total;
+}
+
+static int receives_end(struct tls_client *client, struct stream_case *c)
+{
+	char byte;
+
+	for (int turn = 0; turn < 4000; turn++) {
+		int got = tls_try_read(client, &byte, 1);
+
+		if (got)
+			return -got;
+		case_turn(c);
+	}
+	return -1;
+}
+
+static bool has_echo(
+	struct tls_client *client, struct stream_case *c, char wanted)
+{
+	for (int turn = 0; turn < 4000; turn++) {
+		char byte;
+		int got = tls_try_read(client, &byte, 1);
+
+		if (got)
+			return got == 1 && byte == wanted;
+		case_turn(c);
+	}
+	return false;
+}
+
+/* The server still serves. */
+static void check_alive(struct stream_case *c)
+{
+	struct tls_client client;
+
+	client_init(&client, c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, c), 0);
+	CU_ASSERT_EQUAL(tls_try_write(&client, "p", 1), 1);
+	CU_ASSERT_TRUE(has_echo(&client, c, 'p'));
+	client_end(&client);
+}
+
+/* --- tests --- */
+
+static void test_tls__handshake_is_1_3_without_tickets(void)
+{
+	static const unsigned char offer[] = "\x02h2\x08http/1.1";
+	struct stream_limits limits = case_limits();
+	const unsigned char *protocol;
+	struct tls_client client;
+	struct stream_case c;
+	unsigned length;
+
+	begin(&c, &limits, case_echo);
+	client_init(&client, &c, 0);
+	SSL_set_alpn_protos(client.ssl, offer, sizeof(offer) - 1);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	CU_ASSERT_STRING_EQUAL(SSL_get_version(client.ssl), "TLSv1.3");
+	SSL_get0_alpn_selected(client.ssl, &protocol, &length);
+	CU_ASSERT_EQUAL(length, 8);
+	CU_ASSERT_EQUAL(memcmp(protocol, "http/1.1", 8), 0);
+	CU_ASSERT_TRUE(case_run_opened(&c, 1));
+	CU_ASSERT_EQUAL(tls_try_write(&client, "x", 1), 1);
+	CU_ASSERT_TRUE(has_echo(&client, &c, 'x'));
+	client_end(&client);
+	CU_ASSERT_EQUAL(client.ticket_count, 0);
+	case_end(&c);
+}
+
+static void test_tls__what_is_not_offered(void)
+{
+	static const unsigned char h2[] = "\x02h2";
+	struct stream_limits limits = case_limits();
+	struct tls_client client;
+	struct stream_case c;
+
+	begin(&c, &limits, case_echo);
+	client_init(&client, &c, 0);
+	SSL_set_max_proto_version(client.ssl, TLS1_2_VERSION);
+	CU_ASSERT_EQUAL(client_handshake(&client, &c), SSL_ERROR_SSL);
+	client_end(&client);
+	client_init(&client, &c, 0);
+	SSL_set_alpn_protos(client.ssl, h2, sizeof(h2) - 1);
+	CU_ASSERT_EQUAL(client_handshake(&client, &c), SSL_ERROR_SSL);
+	client_end(&client);
+	case_settle(&c);
+	CU_ASSERT_EQUAL(c.opened_count, 0);
+	CU_ASSERT_EQUAL(c.closed_count, 0);
+	check_alive(&c);
+	case_end(&c);
+}
+
+static void test_tls__echo_random_sizes(void)
+{
+	uint64_t random = suite_seed(1313);
+	struct stream_limits limits = case_limits();
+	size_t total = 600000, sent = 0, received = 0;
+	struct tls_client client;
+	uint8_t piece[40000];
+	struct stream_case c;
+
+	limits.send_bytes = 30000;
+	limits.receive_bytes = 5000;
+	begin(&c, &limits, case_echo);
+	client_init(&client, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	for (int turn = 0; turn < 100000 && received < total; turn++) {
+		size_t length = suite_below(&random, sizeof(piece)) + 1;
+		int got;
+
+		if (length > total - sent)
+			length = total - sent;
+		pattern_fill(1, sent, piece, length);
+		got = length ? tls_try_write(&client, piece, (int)length) : 0;
+		CU_ASSERT_FATAL(got >= 0);
+		sent += (size_t)got;
+		got = tls_try_read(&client, piece,
+			(int)suite_below(&random, sizeof(piece)) + 1);
+		CU_ASSERT_FATAL(got >= 0);
+		CU_ASSERT_FATAL(
+			pattern_matches(1, received, piece, (size_t)got));
+		received += (size_t)got;
+		c.loop.ops->poll(&c.loop, mono_now());
+	}
+	CU_ASSERT_EQUAL(received, total);
+	client_end(&client);
+	CU_ASSERT_TRUE(case_run_closed(&c, 1));
+	case_end(&c);
+}
+
+static bool has_peer_done(const struct stream_case *c, const void *arg)
+{
+	(void)arg;
+	return case_record(c, c->last_opened)->peer_done_count > 0;
+}
+
+static void test_tls__close_notify_both_ways(void)
+{
+	struct stream_limits limits = case_limits();
+	static uint8_t data[50000];
+	struct tls_client client;
+	struct stream_case c;
+
+	pattern_fill(2, 0, data, sizeof(data));
+	begin(&c, &limits, case_swallow);
+	client_init(&client, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	CU_ASSERT_EQUAL(tls_try_write(&client, "bye", 3), 3);
+	CU_ASSERT_EQUAL(SSL_shutdown(client.ssl), 0);
+	CU_ASSERT_TRUE(case_run_opened(&c, 1));
+	CU_ASSERT_TRUE(case_run_until(&c, has_peer_done, NULL));
+	CU_ASSERT_EQUAL(case_record(&c, c.last_opened)->received_bytes, 3);
+	CU_ASSERT_EQUAL(case_send(&c, c.last_opened, data, sizeof(data)), 0);
+	CU_ASSERT_EQUAL(c.loop.ops->close(&c.loop, c.last_opened), 0);
+	CU_ASSERT_TRUE(receives_pattern(&client, &c, 2, sizeof(data)));
+	CU_ASSERT_EQUAL(receives_end(&client, &c), SSL_ERROR_ZERO_RETURN);
+	client_end(&client);
+	CU_ASSERT_TRUE(case_run_closed(&c, 1));
+	CU_ASSERT_EQUAL(case_record(&c, c.last_opened)->end, STREAM_END_CLEAN);
+	case_end(&c);
+}
+
+static void test_tls__end_without_close_notify(void)
+{
+	struct stream_limits limits = case_limits();
+	struct tls_client client;
+	struct stream_case c;
+
+	begin(&c, &limits, case_swallow);
+	client_init(&client, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	CU_ASSERT_TRUE(case_run_opened(&c, 1));
+	shutdown(client.fd, SHUT_WR);
+	CU_ASSERT_TRUE(case_run_until(&c, has_peer_done, NULL));
+	CU_ASSERT_EQUAL(case_send(&c, c.last_opened, "x", 1), 0);
+	CU_ASSERT_EQUAL(c.loop.ops->close(&c.loop, c.last_opened), 0);
+	CU_ASSERT_TRUE(case_run_closed(&c, 1));
+	client_end(&client);
+	case_end(&c);
+}
+
+static void test_tls__plain_client(void)
+{
+	static const char request[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+	struct stream_limits limits = case_limits();
+	struct stream_case c;
+	int fd;
+
+	begin(&c, &limits, case_echo);
+	fd = client_connect(&c);
+	CU_ASSERT_TRUE(client_send(fd, request, sizeof(request) - 1));
+	CU_ASSERT_EQUAL(client_receive_end(&c, fd), 0);
+	close(fd);
+	case_settle(&c);
+	CU_ASSERT_EQUAL(c.opened_count, 0);
+	check_alive(&c);
+	case_end(&c);
+}
+
+static void test_tls__garbage(void)
+{
+	uint64_t random = suite_seed(99);
+	struct stream_limits limits = case_limits();
+	struct stream_case c;
+
+	limits.stream_count = 2; /* none of them may be lost */
+	limits.user_timeout_ns = 50 * NS_PER_MS;
+	begin(&c, &limits, case_echo);
+	for (int round = 0; round < 60; round++) {
+		/* A record of a handshake that promises what may not come. */
+		uint8_t data[400] = {22, 3, 1, 0, 100, 1, 0, 0, 96, 3, 3};
+		size_t length = suite_below(&random, sizeof(data)) + 1;
+		int fd = client_connect(&c);
+
+		for (size_t i = round % 2 ? 0 : 11; i < length; i++)
+			data[i] = (uint8_t)suite_below(&random, 256);
+		(void)client_send(fd, data, length);
+		for (int i = 0; i < 3; i++)
+			c.loop.ops->poll(&c.loop, mono_now());
+		close(fd);
+	}
+	case_settle(&c);
+	CU_ASSERT_EQUAL(c.opened_count, 0);
+	check_alive(&c);
+	case_end(&c);
+}
+
+static void test_tls__garbage_after_the_handshake(void)
+{
+	/* A record of 32 bytes that nobody has sealed. */
+	static const uint8_t record[5 + 32] = {0x17, 3, 3, 0, 32, 'x'};
+	struct stream_limits limits = case_limits();
+	struct tls_client client;
+	struct stream_case c;
+
+	begin(&c, &limits, case_echo);
+	client_init(&client, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	CU_ASSERT_TRUE(case_run_opened(&c, 1));
+	CU_ASSERT_TRUE(client_send(client.fd, record, sizeof(record)));
+	CU_ASSERT_EQUAL(receives_end(&client, &c), SSL_ERROR_SSL);
+	client_end(&client);
+	CU_ASSERT_TRUE(case_run_closed(&c, 1));
+	CU_ASSERT_EQUAL(case_record(&c, c.last_opened)->end, STREAM_END_RESET);
+	check_alive(&c);
+	case_end(&c);
+}
+
+static void test_tls__a_silent_client_times_out(void)
+{
+	struct stream_limits limits = case_limits();
+	struct stream_case c;
+	int fd, half;
+
+	limits.stream_count = 2;
+	limits.user_timeout_ns = 50 * NS_PER_MS;
+	begin(&c, &limits, case_echo);
+	fd = client_connect(&c);
+	half = client_connect(&c);
+	CU_ASSERT_TRUE(client_send(half, "\x16\x03\x01\x02\x00\x01", 6));
+	CU_ASSERT_EQUAL(client_receive_end(&c, fd), -ECONNRESET);
+	CU_ASSERT_EQUAL(client_receive_end(&c, half), -ECONNRESET);
+	close(fd);
+	close(half);
+	CU_ASSERT_EQUAL(c.opened_count, 0);
+	CU_ASSERT_EQUAL(c.closed_count, 0);
+	check_alive(&c);
+	case_end(&c);
+}
+
+static void test_tls__a_slow_reader_is_bounded(void)
+{
+	struct stream_limits limits = case_limits();
+	static uint8_t record[65537];
+	struct tls_client client;
+	struct stream_case c;
+	size_t sent = 0, room;
+	int quiet = 0;
+
+	begin(&c, &limits, case_swallow);
+	client_init(&client, &c, 4096);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	CU_ASSERT_TRUE_FATAL(case_run_opened(&c, 1));
+	case_settle(&c);
+	room = c.loop.ops->room(&c.loop, c.last_opened);
+	CU_ASSERT_TRUE(room > 65000 && room < 65536);
+	CU_ASSERT_EQUAL(
+		case_send(&c, c.last_opened, record, room + 1), -EMSGSIZE);
+	while (quiet < 20) {
+		int rc;
+
+		pattern_fill(3, sent, record, 700);
+		rc = case_send(&c, c.last_opened, record, 700);
+		CU_ASSERT_FATAL(rc == 0 || rc == -EAGAIN);
+		sent += rc == 0 ? 700 : 0;
+		quiet = rc == 0 ? 0 : quiet + 1;
+		if (rc)
+			case_turn(&c);
+	}
+	CU_ASSERT_EQUAL(c.loop.ops->want(&c.loop, c.last_opened, room), 0);
+	case_settle(&c);
+	CU_ASSERT_EQUAL(case_record(&c, c.last_opened)->writable_count, 0);
+	CU_ASSERT_TRUE(receives_pattern(&client, &c, 3, sent));
+	case_settle(&c);
+	CU_ASSERT_EQUAL(case_record(&c, c.last_opened)->writable_count, 1);
+	/* All that it takes at once, as one. */
+	pattern_fill(4, 0, record, room);
+	CU_ASSERT_EQUAL(case_send(&c, c.last_opened, record, room), 0);
+	CU_ASSERT_TRUE(receives_pattern(&client, &c, 4, room));
+	client_end(&client);
+	case_end(&c);
+}
+
+static void test_tls__unconsumed_stops_the_peer(void)
+{
+	struct stream_limits limits = case_limits();
+	const struct stream_record *record;
+	struct tls_client client;
+	uint8_t piece[8192];
+	struct stream_case c;
+	size_t sent = 0;
+	int quiet = 0;
+
+	begin(&c, &limits, case_refuse);
+	client_init(&client, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	CU_ASSERT_TRUE_FATAL(case_run_opened(&c, 1));
+	record = case_record(&c, c.last_opened);
+	while (quiet < 20) {
+		int got = tls_try_write(&client, piece, sizeof(piece));
+
+		CU_ASSERT_FATAL(got >= 0 && sent < (1u << 30));
+		sent += (size_t)got;
+		quiet = got > 0 ? 0 : quiet + 1;
+		case_turn(&c);
+	}
+	CU_ASSERT_EQUAL(record->data_count, 1);
+	c.handler = case_swallow;
+	CU_ASSERT_EQUAL(c.loop.ops->resume(&c.loop, c.last_opened), 0);
+	/* The record that OpenSSL still holds goes out with a repeated write. */
+	for (int turn = 0; turn < 4000; turn++) {
+		int got = tls_try_write(&client, piece, sizeof(piece));
+
+		CU_ASSERT_FATAL(got >= 0);
+		sent += (size_t)got;
+		if (got)
+			break;
+		case_turn(&c);
+	}
+	case_settle(&c);
+	CU_ASSERT_EQUAL(record->received_bytes, sent);
+	client_end(&client);
+	case_end(&c);
+}
+
+/* Fewer buffers than streams that want to read. */
+static void test_tls__buffers_are_shared(void)
+{
+	struct stream_limits limits = case_limits();
+	struct tls_client clients[8];
+	struct stream_case c;
+
+	limits.total_bytes = 2 * 16384 + 40 * 4160;
+	begin(&c, &limits, case_echo);
+	for (uint32_t i = 0; i < 8; i++) {
+		client_init(&clients[i], &c, 0);
+		CU_ASSERT_EQUAL_FATAL(client_handshake(&clients[i], &c), 0);
+	}
+	for (int round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < 8; i++) {
+			uint8_t piece[5000];
+
+			pattern_fill(i, 0, piece, sizeof(piece));
+			CU_ASSERT_EQUAL(
+				tls_try_write(&clients[i], piece, 5000), 5000);
+		}
+		for (uint32_t i = 0; i < 8; i++)
+			CU_ASSERT_TRUE(
+				receives_pattern(&clients[i], &c, i, 5000));
+	}
+	for (uint32_t i = 0; i < 8; i++)
+		client_end(&clients[i]);
+	CU_ASSERT_TRUE(case_run_closed(&c, 8));
+	case_end(&c);
+}
+
+static void test_tls__destroy_in_the_middle(void)
+{
+	struct stream_limits limits = case_limits();
+	struct tls_client client;
+	struct stream_case c;
+	int silent;
+
+	begin(&c, &limits, case_refuse);
+	silent = client_connect(&c);
+	client_init(&client, &c, 4096);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	CU_ASSERT_TRUE(case_run_opened(&c, 1));
+	CU_ASSERT_EQUAL(tls_try_write(&client, "hold this", 9), 9);
+	CU_ASSERT_EQUAL(case_send(&c, c.last_opened, &limits, 40), 0);
+	case_settle(&c);
+	case_end(&c);
+	client_end(&client);
+	close(silent);
+}
+
+static void bad_identity(
+	const char *certificate, const char *key, const char *word)
+{
+	struct tls_context *context = NULL;
+	struct error err = {0};
+
+	CU_ASSERT_EQUAL(tls_context_create(certificate,
+				certificate ? strlen(certificate) : 0, key,
+				key ? strlen(key) : 0, &context, &err),
+		-EINVAL);
+	CU_ASSERT_PTR_NULL(context);
+	if (!strstr(err.text, word))
+		printf("\n'%s' is not in: %s\n", word, err.text);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, word));
+}
+
+static void test_context__bad_identities(void)
+{
+	static const char broken[] =
+		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END "
+		"CERTIFICATE-----\n";
+	struct tls_context *context = NULL;
+	struct identity a, b;
+	struct error err = {0};
+	char chain[3 * PEM_BYTES_MAX];
+
+	make_identity(&a);
+	make_identity(&b);
+	bad_identity(NULL, a.key, "needs a certificate and a key");
+	bad_identity(a.certificate, NULL, "needs a certificate and a key");
+	bad_identity("", a.key, "TLS certificate: no start line");
+	bad_identity("hello", a.key, "TLS certificate: no start line");
+	bad_identity(broken, a.key, "TLS certificate: ");
+	bad_identity(a.certificate, "", "TLS key: ");
+	bad_identity(a.certificate, a.certificate, "TLS key: ");
+	bad_identity(a.certificate, b.key, "TLS key: key values mismatch");
+	snprintf(chain, sizeof(chain), "%s%s", a.certificate, broken);
+	bad_identity(chain, a.key, "TLS certificate: ");
+	snprintf(chain, sizeof(chain), "%s%s", a.certificate, b.certificate);
+	CU_ASSERT_EQUAL(tls_context_create(chain, strlen(chain), a.key,
+				strlen(a.key), &context, &err),
+		0);
+	tls_context_destroy(context);
+}
+
+int main(void)
+{
+	static const struct suite_case cases[] = {
+		SUITE_CASE(tls__handshake_is_1_3_without_tickets),
+		SUITE_CASE(tls__what_is_not_offered),
+		SUITE_CASE(tls__echo_random_sizes),
+		SUITE_CASE(tls__close_notify_both_ways),
+		SUITE_CASE(tls__end_without_close_notify),
+		SUITE_CASE(tls__plain_client),
+		SUITE_CASE(tls__garbage),
+		SUITE_CASE(tls__garbage_after_the_handshake),
+		SUITE_CASE(tls__a_silent_client_times_out),
+		SUITE_CASE(tls__a_slow_reader_is_bounded),
+		SUITE_CASE(tls__unconsumed_stops_the_peer),
+		SUITE_CASE(tls__buffers_are_shared),
+		SUITE_CASE(tls__destroy_in_the_middle),
+		SUITE_CASE(context__bad_identities),
+	};
+
+	return SUITE_MAIN("stream_tls", cases);
+}
