@@ -73,6 +73,9 @@ $(call test,step,engine/step.c base/error.c)
 $(call test,reader,tests/fake/fake_os.c engine/reader.c base/error.c,$(uring))
 $(call test,load,tests/fake/fake_os.c tests/st_builder.c tests/load_check.c \
 	control/model_dir.c $(library_c),$(allocators) $(mappers) $(files) $(uring))
+$(call test,null,engine/null.c engine/null_intake.c engine/null_token.c \
+	base/segment.c base/counters.c base/ring.c base/request.c base/wake.c \
+	base/clock.c base/error.c)
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 
@@ -182,7 +185,7 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment stream_end)
+THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment null stream_end)
 
 tests-threads: $(THREADED)
 
