@@ -109,6 +109,23 @@ $(call test,stream_end,$(stream_test_c),$(stream_wraps))
 $(call test,stream_kernel,$(stream_test_c),$(stream_wraps))
 $(call test,stream_tls,$(stream_test_c))
 
+# The role that faces clients: its parts, then the whole over streams in memory
+# and over the kernel's.
+api_c = $(filter-out dataplane/api_reply.c dataplane/api_logprobs.c, \
+	$(wildcard dataplane/api*.c)) dataplane/stop_set.c dataplane/utf8.c \
+	base/json_text.c base/error.c $(http_c)
+front_c = $(dataplane_c) base/segment.c base/counters.c base/ring.c \
+	base/request.c base/wake.c base/clock.c base/error.c base/json_text.c
+front_test_c = tests/front_case.c tests/text_case.c tests/fake/fake_stream.c \
+	$(front_c)
+$(call test,api,$(api_c))
+$(call test,metrics,dataplane/metrics.c dataplane/api_text.c \
+	dataplane/utf8.c base/segment.c base/counters.c base/ring.c \
+	base/request.c base/wake.c base/clock.c base/error.c)
+$(call test,front,tests/fake/fake_os.c $(front_test_c),$(allocators))
+$(call test,front_faults,$(front_test_c))
+$(call test,front_run,$(front_test_c))
+
 # The card probe: what of it needs no card; its host code against a driver
 # library with no card behind it (built by bench/gpu/gpu.mk; 77 without CUDA's
 # headers).
@@ -150,6 +167,9 @@ $(call fuzz,jinja_source,dataplane/chat.c $(jinja_c))
 $(call fuzz,jinja_input,dataplane/chat.c $(jinja_c))
 $(call fuzz,http,$(http_c))
 
+$(call fuzz,api,$(api_c))
+$(call fuzz,ring_messages,tests/fake/fake_stream.c $(front_c))
+
 REPLAYS = $(FUZZ:%=$(B)/tests/replay_%)
 $(REPLAYS):
 	@mkdir -p $(@D)
@@ -185,7 +205,7 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment null stream_end)
+THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment null stream_end front front_faults front_run)
 
 tests-threads: $(THREADED)
 

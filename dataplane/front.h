@@ -1,0 +1,133 @@
+/* front.h - the dataplane role: clients on one side, rings on the other */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What:  accepts connections, speaks HTTP and the OpenAI protocol, turns text
+ *        into token ids and token ids into text.
+ *
+ *            stream -> http -> [text worker: JSON, template, tokenise]
+ *                   -> slot -> request ring
+ *            token ring -> [text worker: detokenise, escape, frame]
+ *                   -> stream
+ *
+ * Threads of the role: one network thread (streams, HTTP framing, rings,
+ *        slots, timers) and `text_worker_count` text workers. A request
+ *        belongs to one worker for its life, so its tokens stay in order. The
+ *        network thread allocates nothing per token.
+ *
+ * Trust: the role opens no file and sees no model weights: everything comes
+ *        in struct front_setup, made by control and sealed before the role
+ *        starts.
+ *
+ * Full:  no slot, no payload page, or a full request ring: 429 with
+ *        retry-after-ms. A client that does not read: its output waits in
+ *        the log; after stall_timeout_ns the request is cancelled and the
+ *        connection reset.
+ */
+#ifndef HEDDLE_DATAPLANE_FRONT_H
+#define HEDDLE_DATAPLANE_FRONT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/segment.h"
+
+#define FRONT_NAME_COUNT_MAX 16
+#define FRONT_NAME_BYTES_MAX 128
+#define FRONT_KEY_COUNT_MAX 256
+#define FRONT_LISTENER_COUNT_MAX 8
+#define FRONT_EOS_COUNT_MAX 16
+
+/* What a listener serves. */
+enum front_service {
+	FRONT_API, /* /v1, /tokenize, health */
+	FRONT_ADMIN /* health, /metrics, admin routes */
+};
+
+struct front_listener {
+	int fd; /* bound and listening, non-blocking; the role owns it */
+	enum front_service service;
+	bool tls;
+};
+
+struct front_key {
+	uint8_t sha256[32]; /* of the API key */
+	char tenant[64];
+};
+
+/* The model as clients see it. */
+struct front_model {
+	char name[FRONT_NAME_COUNT_MAX][FRONT_NAME_BYTES_MAX]; /* 0 = id */
+	uint32_t name_count;
+	uint64_t created_s; /* Unix time, for /v1/models */
+	uint32_t vocab;
+	uint32_t position_count; /* prompt and output together */
+	uint32_t eos[FRONT_EOS_COUNT_MAX];
+	uint32_t eos_count;
+	/* Defaults of generation_config.json. */
+	float temperature, top_p;
+	uint32_t top_k; /* 0 = none */
+	float repetition_penalty;
+};
+
+/* Bounds; 0 is never "none". */
+struct front_limits {
+	uint32_t connection_count;
+	uint32_t request_body_bytes;
+	uint32_t header_bytes;
+	uint32_t header_count;
+	uint32_t pipelined_count; /* requests in progress per connection */
+	uint32_t prompt_list_count; /* prompts x n of one request */
+	uint32_t output_default; /* max_tokens when the client says none */
+	uint64_t header_timeout_ns, body_timeout_ns, idle_timeout_ns;
+	uint64_t stall_timeout_ns; /* a client that does not read */
+	uint64_t request_timeout_ns; /* from the first byte to the last */
+	uint64_t drain_timeout_ns;
+	uint32_t retry_after_ms; /* told with 429 */
+};
+
+/* A file's text, mapped by the role from a descriptor; fd -1 = none. */
+struct front_setup {
+	struct front_model model;
+	struct front_limits limits;
+	struct front_listener listeners[FRONT_LISTENER_COUNT_MAX];
+	uint32_t listener_count;
+	struct front_key keys[FRONT_KEY_COUNT_MAX]; /* none = no key needed */
+	uint32_t key_count;
+	uint8_t secret[32]; /* keys the tenants' HMAC (prefix cache) */
+	uint32_t text_worker_count;
+	int tokenizer_fd; /* tokenizer.json */
+	int tokenizer_config_fd; /* may be -1 */
+	int chat_template_fd; /* may be -1 */
+	int certificate_fd, certificate_key_fd; /* PEM; -1 without TLS */
+	char version[64];
+};
+
+struct front; /* private */
+
+/*
+ * Load tokenizer and template, attach to the segment, start workers, adopt
+ * the slots of an earlier life (every request of it is answered or closed).
+ * The segment is borrowed until destroy. -EINVAL with the file and the place;
+ * -ENOMEM, -EAGAIN.
+ */
+int front_create(const struct front_setup *setup, const struct segment *segment,
+	struct front **out, struct error *err);
+
+/*
+ * Serve until front_stop(), then drain: readiness goes red, listeners close,
+ * open requests end or time out. Runs on the calling thread.
+ */
+int front_run(struct front *front, struct error *err);
+
+/* Any thread, and async-signal-safe; the second call ends without waiting. */
+void front_stop(struct front *front);
+
+/* Keys and limits of a new setup, between two bursts; any thread. */
+int front_reload(struct front *front, const struct front_setup *setup,
+	struct error *err);
+
+/* NULL is allowed. */
+void front_destroy(struct front *front);
+
+#endif

@@ -1,0 +1,312 @@
+/* metrics.c - the page of numbers (counters -> Prometheus text 0.0.4) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vLLM's names where the meaning is the same, so that its boards work; ours
+ * with heddle_ beside them. The blocks lie in shared memory: each word is
+ * read whole, different words may be of slightly different instants.
+ */
+#include <string.h>
+
+#include "dataplane/front_private.h"
+
+struct page {
+	const struct front_model *model;
+	const struct segment *segment;
+	struct api_text *out;
+};
+
+/* --- lines ------------------------------------------------------------------- */
+
+static void head(const struct page *page, const char *name, const char *type,
+	const char *help)
+{
+	api_text_printf(page->out, "# HELP %s %s\n# TYPE %s %s\n", name, help,
+		name, type);
+}
+
+/* A label's value: backslash, quote and newline are escaped. */
+static void label(const struct page *page, const char *value)
+{
+	for (; *value; value++) {
+		if (*value == '\\' || *value == '"')
+			api_text_put(page->out, "\\", 1);
+		if (*value == '\n')
+			api_text_puts(page->out, "\\n");
+		else
+			api_text_put(page->out, value, 1);
+	}
+}
+
+/* `{model_name="...",engine="0"` and what the caller adds. */
+static void labels(const struct page *page, uint32_t rank)
+{
+	api_text_puts(page->out, "{model_name=\"");
+	label(page, page->model->name[0]);
+	api_text_printf(page->out, "\",engine=\"%u\"", rank);
+}
+
+static void sample(const struct page *page, const char *name, uint32_t rank,
+	uint64_t value)
+{
+	api_text_puts(page->out, name);
+	labels(page, rank);
+	api_text_puts(page->out, "} ");
+	api_text_u64(page->out, value);
+	api_text_puts(page->out, "\n");
+}
+
+static void tagged(const struct page *page, const char *name, const char *tag,
+	const char *tag_value, uint64_t value)
+{
+	api_text_puts(page->out, name);
+	labels(page, 0);
+	api_text_printf(page->out, ",%s=\"%s\"} ", tag, tag_value);
+	api_text_u64(page->out, value);
+	api_text_puts(page->out, "\n");
+}
+
+/* --- histograms ----------------------------------------------------------------- */
+
+static void histogram(const struct page *page, const char *name, uint32_t rank,
+	const struct histogram *from)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
+		uint64_t bound = histogram_bound_ns(i);
+
+		sum += counter_read(&from->bucket[i]);
+		api_text_printf(page->out, "%s_bucket", name);
+		labels(page, rank);
+		if (bound == UINT64_MAX)
+			api_text_puts(page->out, ",le=\"+Inf\"} ");
+		else
+			api_text_printf(page->out, ",le=\"%.9g\"} ",
+				(double)bound / (double)NS_PER_S);
+		api_text_u64(page->out, sum);
+		api_text_puts(page->out, "\n");
+	}
+	api_text_printf(page->out, "%s_sum", name);
+	labels(page, rank);
+	api_text_printf(page->out, "} %.9g\n",
+		(double)counter_read(&from->sum_ns) / (double)NS_PER_S);
+	api_text_printf(page->out, "%s_count", name);
+	labels(page, rank);
+	/* The same as the last bucket, whatever was written in between. */
+	api_text_printf(page->out, "} %llu\n", (unsigned long long)sum);
+}
+
+/* --- the dataplane's -------------------------------------------------------------- */
+
+struct front_metric {
+	const char *name, *type, *help;
+	size_t offset; /* in struct front_counters */
+};
+
+#define FRONT(field) offsetof(struct front_counters, field)
+
+static const struct front_metric front_words[] = {
+	{"heddle_connections_open", "gauge", "Client connections.",
+		FRONT(connections_open)},
+	{"heddle_connections_total", "counter", "Connections accepted.",
+		FRONT(connections_total)},
+	{"heddle_http_requests_total", "counter", "HTTP requests.",
+		FRONT(requests_total)},
+	{"vllm:prompt_tokens_total", "counter", "Tokens of admitted prompts.",
+		FRONT(prompt_tokens_total)},
+	{"vllm:generation_tokens_total", "counter", "Tokens generated.",
+		FRONT(output_tokens_total)},
+	{"heddle_sent_bytes_total", "counter", "Bytes given to streams.",
+		FRONT(sent_bytes_total)},
+	{"heddle_received_bytes_total", "counter", "Bytes from streams.",
+		FRONT(received_bytes_total)},
+	{"heddle_request_slots_used", "gauge", "Request slots in use.",
+		FRONT(slots_used)},
+	{"heddle_payload_pages_used", "gauge", "Payload pages in use.",
+		FRONT(pages_used)},
+	{"heddle_ring_full_total", "counter", "Messages that found no room.",
+		FRONT(ring_full_total)},
+	{"heddle_stale_messages_total", "counter",
+		"Messages about an earlier life of a slot.",
+		FRONT(stale_messages_total)},
+	{"heddle_bad_messages_total", "counter",
+		"Messages of an engine that cannot be.",
+		FRONT(bad_messages_total)},
+};
+
+static const struct front_metric front_histograms[] = {
+	{"vllm:time_to_first_token_seconds", "histogram",
+		"Request received to first token sent.", FRONT(first_token)},
+	{"vllm:inter_token_latency_seconds", "histogram",
+		"Between tokens sent.", FRONT(inter_token)},
+	{"vllm:request_time_per_output_token_seconds", "histogram",
+		"Mean time per token after the first.", FRONT(per_token)},
+	{"vllm:e2e_request_latency_seconds", "histogram",
+		"Request received to last token.", FRONT(end_to_end)},
+	{"heddle_token_to_socket_seconds", "histogram",
+		"Token in the log to bytes given to the stream.",
+		FRONT(token_to_socket)},
+	{"heddle_refusal_seconds", "histogram",
+		"Request received to its refusal.", FRONT(refusal)},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const void *at(const void *block, size_t offset)
+{
+	return (const char *)block + offset;
+}
+
+static void write_front(const struct page *page)
+{
+	const struct front_counters *front =
+		segment_front_counters(page->segment);
+
+	for (size_t i = 0; i < COUNT(front_words); i++) {
+		const struct front_metric *m = &front_words[i];
+
+		head(page, m->name, m->type, m->help);
+		sample(page, m->name, 0, counter_read(at(front, m->offset)));
+	}
+	for (size_t i = 0; i < COUNT(front_histograms); i++) {
+		const struct front_metric *m = &front_histograms[i];
+
+		head(page, m->name, m->type, m->help);
+		histogram(page, m->name, 0, at(front, m->offset));
+	}
+}
+
+static const char *const refusal_names[REFUSAL_COUNT] = {"bad", "key", "model",
+	"size", "timeout", "busy", "draining", "internal"};
+
+static const char *const finish_names[FINISH_REASON_COUNT] = {
+	[FINISH_NONE] = "error",
+	[FINISH_STOP_TOKEN] = "stop",
+	[FINISH_STOP_TEXT] = "stop_text",
+	[FINISH_LENGTH] = "length",
+	[FINISH_CANCELLED] = "abort",
+	[FINISH_DEADLINE] = "deadline",
+	[FINISH_NO_TOKEN] = "no_token",
+	[FINISH_ENGINE_LOST] = "engine_lost",
+};
+
+static void write_outcomes(const struct page *page)
+{
+	const struct front_counters *front =
+		segment_front_counters(page->segment);
+	const char *name = "vllm:request_success_total";
+
+	head(page, name, "counter", "Requests that ended well.");
+	tagged(page, name, "finished_reason", "stop",
+		counter_read(&front->finished_total[FINISH_STOP_TOKEN]) +
+			counter_read(&front->finished_total[FINISH_STOP_TEXT]));
+	tagged(page, name, "finished_reason", "length",
+		counter_read(&front->finished_total[FINISH_LENGTH]));
+	name = "heddle_finished_total";
+	head(page, name, "counter", "Sequences by why they ended.");
+	for (uint32_t i = 0; i < FINISH_REASON_COUNT; i++)
+		tagged(page, name, "reason", finish_names[i],
+			counter_read(&front->finished_total[i]));
+	name = "heddle_refused_total";
+	head(page, name, "counter", "Requests answered with an error.");
+	for (uint32_t i = 0; i < REFUSAL_COUNT; i++)
+		tagged(page, name, "reason", refusal_names[i],
+			counter_read(&front->refused_total[i]));
+}
+
+/* --- the engines' -------------------------------------------------------------------
+ */
+
+#define ENGINE(field) offsetof(struct engine_counters, field)
+
+static const struct front_metric engine_words[] = {
+	{"vllm:num_requests_running", "gauge", "Requests in the batch.",
+		ENGINE(running)},
+	{"vllm:num_requests_waiting", "gauge", "Requests waiting.",
+		ENGINE(waiting)},
+	{"vllm:num_preemptions_total", "counter", "Preemptions.",
+		ENGINE(preemptions_total)},
+	{"vllm:prefix_cache_queries_total", "counter",
+		"Prompt tokens sought in the prefix cache.",
+		ENGINE(queried_tokens_total)},
+	{"vllm:prefix_cache_hits_total", "counter",
+		"Prompt tokens found in the prefix cache.",
+		ENGINE(cached_tokens_total)},
+	{"heddle_engine_steps_total", "counter", "Steps.", ENGINE(steps_total)},
+	{"heddle_engine_rows_total", "counter", "Rows of all steps.",
+		ENGINE(rows_total)},
+	{"heddle_engine_prompt_tokens_total", "counter",
+		"Prompt tokens computed.", ENGINE(prompt_tokens_total)},
+	{"heddle_engine_output_tokens_total", "counter", "Tokens sampled.",
+		ENGINE(output_tokens_total)},
+	{"heddle_kv_pages_used", "gauge", "KV pages in use.",
+		ENGINE(kv_pages_used)},
+	{"heddle_kv_pages_total", "gauge", "KV pages.", ENGINE(kv_pages_total)},
+	{"heddle_engine_bad_messages_total", "counter",
+		"Messages of the dataplane that cannot be.",
+		ENGINE(bad_messages_total)},
+};
+
+static const struct front_metric engine_histograms[] = {
+	{"vllm:request_queue_time_seconds", "histogram",
+		"Submitted to scheduled.", ENGINE(queue)},
+	{"vllm:request_prefill_time_seconds", "histogram",
+		"Scheduled to first token.", ENGINE(prefill)},
+	{"vllm:request_decode_time_seconds", "histogram",
+		"First token to last.", ENGINE(decode)},
+	{"heddle_step_seconds", "histogram", "One step.", ENGINE(step)},
+};
+
+static void write_kv_usage(const struct page *page)
+{
+	static const char name[] = "vllm:kv_cache_usage_perc";
+
+	head(page, name, "gauge", "Part of the KV pages in use, 0 to 1.");
+	for (uint32_t i = 0; i < page->segment->shape.rank_count; i++) {
+		const struct engine_counters *engine =
+			segment_engine_counters(page->segment, i);
+		uint64_t all = counter_read(&engine->kv_pages_total);
+		uint64_t used = counter_read(&engine->kv_pages_used);
+
+		api_text_puts(page->out, name);
+		labels(page, i);
+		api_text_printf(page->out, "} %.6g\n",
+			all ? (double)used / (double)all : 0.0);
+	}
+}
+
+static void write_engines(const struct page *page)
+{
+	uint32_t ranks = page->segment->shape.rank_count;
+
+	for (size_t i = 0; i < COUNT(engine_words); i++) {
+		const struct front_metric *m = &engine_words[i];
+
+		head(page, m->name, m->type, m->help);
+		for (uint32_t rank = 0; rank < ranks; rank++)
+			sample(page, m->name, rank,
+				counter_read(at(segment_engine_counters(
+							page->segment, rank),
+					m->offset)));
+	}
+	for (size_t i = 0; i < COUNT(engine_histograms); i++) {
+		const struct front_metric *m = &engine_histograms[i];
+
+		head(page, m->name, m->type, m->help);
+		for (uint32_t rank = 0; rank < ranks; rank++)
+			histogram(page, m->name, rank,
+				at(segment_engine_counters(page->segment, rank),
+					m->offset));
+	}
+	write_kv_usage(page);
+}
+
+void metrics_write(const struct front_model *model,
+	const struct segment *segment, struct api_text *out)
+{
+	const struct page page = {model, segment, out};
+
+	write_front(&page);
+	write_outcomes(&page);
+	write_engines(&page);
+}

@@ -1,0 +1,231 @@
+/* text_worker.c - pairs of threads that do the text (jobs -> notes) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "dataplane/text_worker.h"
+
+#define JOB_BYTES ((size_t)1 << 20)
+#define OUT_NOTE_BYTES ((size_t)4 << 20)
+#define IN_NOTE_BYTES ((size_t)1 << 17)
+#define SLEEP_NS (100 * NS_PER_MS)
+#define WAKE_JOBS 64
+#define EVENT_BYTES ((size_t)65536) /* of one job's output, to begin with */
+#define IN_NICE 5 /* tokens of running streams go before new prompts */
+#define TEMPLATE_SPARE_BYTES ((size_t)1 << 20)
+
+struct text_request *text_request_create(
+	enum api_route route, char *body, size_t body_length)
+{
+	struct text_request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return NULL;
+	request->route = route;
+	request->body = body;
+	request->body_length = body_length;
+	return request;
+}
+
+void text_request_destroy(struct text_request *request)
+{
+	if (!request)
+		return;
+	for (uint32_t i = 0; i < request->choice_count; i++)
+		api_text_release(&request->choices[i].text);
+	free(request->choices);
+	free(request->body);
+	api_text_release(&request->reply);
+	api_text_release(&request->lead);
+	api_request_release(&request->api);
+	free(request);
+}
+
+static void wake_network(const struct text_shared *shared)
+{
+	if (text_bell_take(shared->bell))
+		shared->wake(shared->wake_arg);
+}
+
+void text_note(struct text_worker *worker, struct text_ring *ring,
+	const struct text_message *message, const char *bytes)
+{
+	while (!text_ring_push(ring, message, bytes)) {
+		wake_network(worker->shared);
+		sched_yield();
+	}
+}
+
+/* The next job; waits. A pause is when the network thread has to know. */
+static const struct text_message *next_job(struct text_worker *worker,
+	struct text_ring *jobs, struct text_bell *bell)
+{
+	const struct text_message *job = text_ring_peek(jobs);
+
+	if (job)
+		return job;
+	wake_network(worker->shared);
+	for (;;) {
+		text_bell_set(bell);
+		job = text_ring_peek(jobs);
+		if (job)
+			break;
+		text_bell_wait(bell, SLEEP_NS);
+	}
+	text_bell_clear(bell);
+	return job;
+}
+
+static void *in_main(void *arg)
+{
+	struct text_worker *worker = arg;
+	struct text_message note = {.kind = TEXT_PARSED};
+
+	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), IN_NICE);
+	for (;;) {
+		const struct text_message *job =
+			next_job(worker, &worker->in_jobs, &worker->in_bell);
+
+		if (job->kind == TEXT_QUIT)
+			return NULL;
+		note.request = job->request;
+		note.exchange = job->request->exchange;
+		note.generation = job->request->generation;
+		text_in_run(worker->shared, worker->scratch,
+			worker->text_bytes_max, job->request);
+		text_ring_pop(&worker->in_jobs);
+		text_note(worker, &worker->in_notes, &note, NULL);
+		/* One prompt may take long: its answer does not wait. */
+		wake_network(worker->shared);
+	}
+}
+
+static void *out_main(void *arg)
+{
+	struct text_worker *worker = arg;
+	uint32_t count = 0;
+
+	for (;;) {
+		const struct text_message *job =
+			next_job(worker, &worker->out_jobs, &worker->out_bell);
+
+		if (job->kind == TEXT_QUIT)
+			return NULL;
+		text_out_run(worker, job);
+		text_ring_pop(&worker->out_jobs);
+		/* In a long burst the first tokens do not wait for the last. */
+		if (++count % WAKE_JOBS == 0)
+			wake_network(worker->shared);
+	}
+}
+
+static int make_rings(struct text_worker *worker)
+{
+	int rc = text_ring_init(&worker->in_jobs, JOB_BYTES);
+
+	if (rc == 0)
+		rc = text_ring_init(&worker->in_notes, IN_NOTE_BYTES);
+	if (rc == 0)
+		rc = text_ring_init(&worker->out_jobs, JOB_BYTES);
+	if (rc == 0)
+		rc = text_ring_init(&worker->out_notes, OUT_NOTE_BYTES);
+	return rc;
+}
+
+static int make_scratch(struct text_worker *worker)
+{
+	size_t body = worker->shared->limits->request_body_bytes;
+	size_t most = 2 * body + TEMPLATE_SPARE_BYTES;
+
+	worker->text_bytes_max = most < TOKENIZER_TEXT_BYTES_MAX
+					 ? most
+					 : TOKENIZER_TEXT_BYTES_MAX;
+	return tokenizer_scratch_create(
+		worker->shared->tok, worker->text_bytes_max, &worker->scratch);
+}
+
+/* Signals are the main thread's. */
+static int start_threads(struct text_worker *worker)
+{
+	sigset_t all, before;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(&worker->in_thread, NULL, in_main, worker);
+	worker->in_started = rc == 0;
+	if (rc == 0) {
+		rc = pthread_create(
+			&worker->out_thread, NULL, out_main, worker);
+		worker->out_started = rc == 0;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -rc;
+}
+
+int text_worker_start(struct text_worker *worker,
+	const struct text_shared *shared, struct error *err)
+{
+	int rc;
+
+	*worker = (struct text_worker){.shared = shared};
+	rc = make_rings(worker);
+	if (rc == 0)
+		rc = make_scratch(worker);
+	if (rc == 0 && !api_text_reserve(&worker->event, EVENT_BYTES))
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = start_threads(worker);
+	if (rc == 0)
+		return 0;
+	while (!text_worker_try_stop(worker))
+		sched_yield();
+	text_worker_release(worker);
+	return error_set(err, -rc, "a text worker cannot start");
+}
+
+/* True when the thread has ended; tells it to, once. */
+static bool end_thread(pthread_t thread, bool *told, struct text_ring *jobs,
+	struct text_bell *bell)
+{
+	const struct text_message message = {.kind = TEXT_QUIT};
+
+	if (!*told) {
+		*told = text_ring_push(jobs, &message, NULL);
+		text_bell_strike(bell);
+	}
+	return *told && pthread_tryjoin_np(thread, NULL) == 0;
+}
+
+bool text_worker_try_stop(struct text_worker *worker)
+{
+	if (worker->in_started &&
+		end_thread(worker->in_thread, &worker->in_told,
+			&worker->in_jobs, &worker->in_bell))
+		worker->in_started = false;
+	if (worker->out_started &&
+		end_thread(worker->out_thread, &worker->out_told,
+			&worker->out_jobs, &worker->out_bell))
+		worker->out_started = false;
+	return !worker->in_started && !worker->out_started;
+}
+
+void text_worker_release(struct text_worker *worker)
+{
+	assert(!worker->in_started && !worker->out_started);
+	tokenizer_scratch_destroy(worker->scratch);
+	api_text_release(&worker->event);
+	text_ring_release(&worker->in_jobs);
+	text_ring_release(&worker->in_notes);
+	text_ring_release(&worker->out_jobs);
+	text_ring_release(&worker->out_notes);
+	*worker = (struct text_worker){0};
+}

@@ -1,0 +1,271 @@
+/* test_front_run.c - the dataplane role over kernel sockets, from run to stop */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The role runs on its own thread as it does in the process; the test is the
+ * client, by a socket on loopback, and the engine.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/front_case.h"
+#include "tests/suite.h"
+
+#define TEXT "{\"model\":\"alias\",\"prompt\":\"Hi\""
+#define OUTPUT_BYTES 65536
+#define PATIENCE_S 20 /* a test that hangs fails */
+
+static struct front_case c;
+static pthread_t thread;
+static uint16_t port;
+
+static void *run(void *arg)
+{
+	struct error err = {0};
+
+	(void)front_run(arg, &err);
+	return NULL;
+}
+
+static int listening(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	CU_ASSERT_FATAL(fd >= 0);
+	CU_ASSERT_EQUAL_FATAL(
+		bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(fd, 16), 0);
+	getsockname(fd, (struct sockaddr *)&address, &length);
+	port = ntohs(address.sin_port);
+	return fd;
+}
+
+/* false: there is no io_uring here, and the test was skipped aloud. */
+static bool start(void)
+{
+	struct error err = {0};
+	int rc;
+
+	front_case_prepare(&c, 1);
+	c.setup.listener_count = 1;
+	c.setup.listeners[0].fd = listening();
+	rc = front_create(&c.setup, &c.segment, &c.front, &err);
+	if (rc == -ENOSYS || rc == -EPERM) {
+		suite_skip(err.text);
+		return false;
+	}
+	if (rc)
+		CU_FAIL_FATAL(err.text);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, run, c.front), 0);
+	return true;
+}
+
+static void finish(void)
+{
+	pthread_join(thread, NULL);
+	CU_ASSERT_EQUAL(c.front->exchange_used, 0);
+	CU_ASSERT_EQUAL(c.front->counters->connections_open, 0);
+	front_case_close(&c);
+}
+
+static int dial(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+		.sin_port = htons(port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct timeval patience = {.tv_sec = PATIENCE_S};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static void post(int fd, const char *body)
+{
+	char text[1024];
+	int length = snprintf(text, sizeof(text),
+		"POST /v1/completions HTTP/1.1\r\nHost: h\r\n"
+		"Content-Length: %zu\r\n\r\n%s",
+		strlen(body), body);
+
+	CU_ASSERT_EQUAL(write(fd, text, (size_t)length), length);
+}
+
+/* Read until `text` has come, or the end; true when it came. */
+static bool read_until(int fd, char *out, const char *text)
+{
+	size_t used = strlen(out);
+
+	while (!text || !strstr(out, text)) {
+		ssize_t got = read(fd, out + used, OUTPUT_BYTES - 1 - used);
+
+		if (got <= 0)
+			return !text && got == 0;
+		used += (size_t)got;
+		out[used] = '\0';
+	}
+	return true;
+}
+
+static struct ring_message pop(void)
+{
+	struct mono end = mono_add(mono_now(), PATIENCE_S * NS_PER_S);
+	struct ring_message m = {0};
+
+	while (!front_case_pop_now(&c, 0, &m)) {
+		CU_ASSERT_FATAL(mono_before(mono_now(), end));
+		front_case_beat(&c, 0);
+		sched_yield();
+	}
+	return m;
+}
+
+static void answer(const struct ring_message *m)
+{
+	front_case_run(&c, m->slot);
+	for (int i = 0; i < 5; i++) {
+		front_case_write(&c, m->slot, 20, 0);
+		front_case_tell(&c, m);
+	}
+	front_case_finish(&c, m, FINISH_LENGTH);
+}
+
+static void test_front_run__serves_and_keeps_the_connection(void)
+{
+	char *out = suite_calloc(1, OUTPUT_BYTES);
+	struct ring_message m;
+	int fd;
+
+	if (!start())
+		goto out;
+	fd = dial();
+	post(fd, TEXT ",\"stream\":true}");
+	m = pop();
+	answer(&m);
+	CU_ASSERT(read_until(fd, out, "\r\n0\r\n\r\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "data: [DONE]\n\n"));
+	out[0] = '\0';
+	post(fd, TEXT "}");
+	m = pop();
+	answer(&m);
+	CU_ASSERT(read_until(fd, out, "}}}"));
+	front_stop(c.front);
+	CU_ASSERT(read_until(fd, out, NULL));
+	close(fd);
+	finish();
+out:
+	free(out);
+}
+
+static void test_front_run__stop_lets_a_request_end(void)
+{
+	char *out = suite_calloc(1, OUTPUT_BYTES);
+	struct ring_message m;
+	int fd, idle;
+
+	if (!start())
+		goto out;
+	fd = dial();
+	idle = dial();
+	post(fd, TEXT "}");
+	m = pop();
+	front_stop(c.front);
+	/* An idle connection ends at once, and no new one is taken. */
+	CU_ASSERT(read_until(idle, out, NULL));
+	close(idle);
+	answer(&m);
+	CU_ASSERT(read_until(fd, out, NULL));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "connection: close\r\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "}}}"));
+	close(fd);
+	finish();
+out:
+	free(out);
+}
+
+static void test_front_run__second_stop_does_not_wait(void)
+{
+	char *out = suite_calloc(1, OUTPUT_BYTES);
+	struct ring_message m;
+	int fd;
+
+	if (!start())
+		goto out;
+	fd = dial();
+	post(fd, TEXT "}");
+	m = pop();
+	front_case_run(&c, m.slot);
+	front_stop(c.front);
+	front_stop(c.front);
+	m = pop();
+	CU_ASSERT_EQUAL(m.kind, RING_CANCEL);
+	front_case_finish(&c, &m, FINISH_CANCELLED);
+	CU_ASSERT(read_until(fd, out, NULL));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "HTTP/1.1 503 "));
+	close(fd);
+	finish();
+out:
+	free(out);
+}
+
+static void test_front_run__reload_changes_keys(void)
+{
+	char *out = suite_calloc(1, OUTPUT_BYTES);
+	struct front_setup setup;
+	struct error err = {0};
+	int fd;
+
+	if (!start())
+		goto out;
+	fd = dial();
+	setup = c.setup;
+	setup.key_count = 1;
+	CU_ASSERT_EQUAL(front_reload(c.front, &setup, &err), 0);
+	setup.text_worker_count = 0;
+	CU_ASSERT_EQUAL(front_reload(c.front, &setup, &err), -EINVAL);
+	/* Taken up between two bursts: ask until it is. */
+	for (struct mono end = mono_add(mono_now(), PATIENCE_S * NS_PER_S);
+		mono_before(mono_now(), end);) {
+		static const char get[] =
+			"GET /version HTTP/1.1\r\nHost: h\r\n\r\n";
+
+		out[0] = '\0';
+		CU_ASSERT_EQUAL(write(fd, get, sizeof(get) - 1),
+			(ssize_t)sizeof(get) - 1);
+		CU_ASSERT_FATAL(read_until(fd, out, "}"));
+		if (strstr(out, "HTTP/1.1 401 "))
+			break;
+	}
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "HTTP/1.1 401 "));
+	front_stop(c.front);
+	CU_ASSERT(read_until(fd, out, NULL));
+	close(fd);
+	finish();
+out:
+	free(out);
+}
+
+int main(void)
+{
+	static const struct suite_case cases[] = {
+		SUITE_CASE(front_run__serves_and_keeps_the_connection),
+		SUITE_CASE(front_run__stop_lets_a_request_end),
+		SUITE_CASE(front_run__second_stop_does_not_wait),
+		SUITE_CASE(front_run__reload_changes_keys),
+	};
+
+	return SUITE_MAIN("front_run", cases);
+}
