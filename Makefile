@@ -34,7 +34,7 @@ ALL = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fno-common \
 	-fno-sanitize-recover=all) \
 	$(shell pkg-config --cflags jansson liburing libpcre2-8 libutf8proc cunit 2>/dev/null)
 LINK = $(if $(SAN),-fsanitize=$(SAN)) -pthread -Wl,-z,relro,-z,now
-LIBS = -ljansson -luring -lpcre2-8 -lutf8proc -lssl -lcrypto -lm
+LIBS = -ljansson -luring -lpcre2-8 -lutf8proc -lyaml -lssl -lcrypto -lm
 
 # make V=1 shows the commands.
 Q = $(if $(V),,@)
@@ -53,15 +53,29 @@ dataplane_c = $(wildcard dataplane/*.c)
 text_c = $(wildcard dataplane/jinja*.c dataplane/tokenizer*.c) \
 	$(addprefix dataplane/,chat.c detokenizer.c stop_set.c utf8.c)
 eval_c = $(wildcard control/eval*.c) control/model_dir.c
+# The daemon: all roles in one program.
+heddled_c = $(addprefix control/,heddled.c keys.c model_dir.c notify.c \
+	command.c control_socket.c role.c role_channel.c) \
+	$(wildcard control/node*.c control/options*.c)
+heddlectl_c = $(wildcard control/heddlectl*.c) control/command.c base/error.c \
+	base/clock.c
 library_c = $(base_c) $(memmgr_c) $(gpu_c) $(engine_c)
 
 obj = $(patsubst %,$(B)/%.o,$(1))
 
-PROGRAMS = $(B)/heddle-eval
+PROGRAMS = $(B)/heddle-eval $(B)/heddled $(B)/heddlectl
 
 all: $(PROGRAMS)
 
 $(B)/heddle-eval: $(call obj,$(eval_c) $(library_c) $(text_c))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
+
+$(B)/heddlectl: $(call obj,$(heddlectl_c))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
+
+$(B)/heddled: $(call obj,$(heddled_c) $(library_c) $(dataplane_c))
 	@echo "  LD $@"
 	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
 

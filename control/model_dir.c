@@ -231,13 +231,19 @@ static int open_weights(const struct folder *folder, struct model_files *files)
 	return rc;
 }
 
-static int open_all(const struct folder *folder, struct model_files *files)
+static int open_config(const struct folder *folder, struct model_files *files)
 {
 	int rc = open_required(folder, "config.json", &files->config);
 
-	if (rc == 0)
-		rc = open_optional(
-			folder, "generation_config.json", &files->generation);
+	return rc ? rc
+		  : open_optional(folder, "generation_config.json",
+			    &files->generation);
+}
+
+static int open_all(const struct folder *folder, struct model_files *files)
+{
+	int rc = open_config(folder, files);
+
 	if (rc == 0)
 		rc = open_optional(
 			folder, "model.safetensors.index.json", &files->index);
@@ -254,7 +260,11 @@ static int open_folder(const char *path, struct error *err, struct folder *out)
 	return 0;
 }
 
-int model_dir_open(const char *path, struct model_files *out, struct error *err)
+/* Open the directory, then what `open_files` wants of it. */
+static int open_files_of(const char *path,
+	int (*open_files)(
+		const struct folder *folder, struct model_files *files),
+	struct model_files *out, struct error *err)
 {
 	struct folder folder;
 	int rc;
@@ -264,11 +274,22 @@ int model_dir_open(const char *path, struct model_files *out, struct error *err)
 	rc = open_folder(path, err, &folder);
 	if (rc)
 		return rc;
-	rc = open_all(&folder, out);
+	rc = open_files(&folder, out);
 	close(folder.fd);
 	if (rc)
 		model_files_close(out);
 	return rc;
+}
+
+int model_dir_open(const char *path, struct model_files *out, struct error *err)
+{
+	return open_files_of(path, open_all, out, err);
+}
+
+int model_dir_open_config(
+	const char *path, struct model_files *out, struct error *err)
+{
+	return open_files_of(path, open_config, out, err);
 }
 
 int text_files_open(const char *path, struct text_files *out, struct error *err)

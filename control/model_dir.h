@@ -23,6 +23,10 @@
 int model_dir_open(
 	const char *path, struct model_files *out, struct error *err);
 
+/* The same of config.json and generation_config.json alone: no weights. */
+int model_dir_open_config(
+	const char *path, struct model_files *out, struct error *err);
+
 /* The files that turn text into token ids and back; fd -1 = absent. */
 struct text_files {
 	struct model_file tokenizer; /* tokenizer.json */

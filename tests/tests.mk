@@ -126,6 +126,19 @@ $(call test,front,tests/fake/fake_os.c $(front_test_c),$(allocators))
 $(call test,front_faults,$(front_test_c))
 $(call test,front_run,$(front_test_c))
 
+# Control: options, the socket of heddlectl, and a whole node in one process.
+options_c = $(wildcard control/options*.c) base/error.c
+$(call test,options,control/keys.c tests/fake/fake_os.c $(options_c),\
+	$(allocators))
+$(call test,control,control/control_socket.c control/command.c \
+	control/heddlectl_text.c control/notify.c base/clock.c base/error.c)
+node_test_c = $(addprefix control/node_,setup.c texts.c listen.c \
+	threads.c) \
+	control/role_channel.c control/keys.c control/model_dir.c \
+	engine/null.c engine/null_intake.c engine/null_token.c engine/files.c \
+	$(filter-out tests/%,$(config_test_c)) $(options_c) $(front_c)
+$(call test,node,$(sort $(node_test_c)))
+
 # The card probe: what of it needs no card; its host code against a driver
 # library with no card behind it (built by bench/gpu/gpu.mk; 77 without CUDA's
 # headers).
@@ -145,6 +158,13 @@ TESTS += $(B)/tests/test_eval
 $(B)/tests/test_eval: $(B)/heddle-eval
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec tests/eval.sh $(B)\n' >$@
+	@chmod +x $@
+
+# heddled and heddlectl as a user meets them.
+TESTS += $(B)/tests/test_node_sh
+$(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/node.sh $(B)\n' >$@
 	@chmod +x $@
 
 # $(call fuzz,NAME,SOURCES): build/tests/replay_NAME runs the corpus as a plain
@@ -169,6 +189,9 @@ $(call fuzz,http,$(http_c))
 
 $(call fuzz,api,$(api_c))
 $(call fuzz,ring_messages,tests/fake/fake_stream.c $(front_c))
+
+$(call fuzz,control_line,control/command.c base/error.c)
+$(call fuzz,options_yaml,$(options_c))
 
 REPLAYS = $(FUZZ:%=$(B)/tests/replay_%)
 $(REPLAYS):
@@ -205,7 +228,7 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment null stream_end front front_faults front_run)
+THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment null stream_end front front_faults front_run node)
 
 tests-threads: $(THREADED)
 

@@ -5,9 +5,9 @@
 # build: what it takes to build and run; check: also compilers, linters, tests.
 set -eu
 build="gcc libc6-dev make pkg-config libjansson-dev liburing-dev
-	libpcre2-dev libutf8proc-dev libssl-dev"
+	libpcre2-dev libutf8proc-dev libssl-dev libyaml-dev"
 check="clang clang-format clang-tidy cppcheck libclang-rt-14-dev libcunit1-dev
-	git xz-utils python3"
+	git xz-utils python3 curl procps"
 case ${1:-} in
 build) wanted=$build ;;
 check) wanted="$build $check" ;;

@@ -1,0 +1,92 @@
+/* node_private.h - the state of a node, shared by node*.c only */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HEDDLE_CONTROL_NODE_PRIVATE_H
+#define HEDDLE_CONTROL_NODE_PRIVATE_H
+
+#include <sys/types.h>
+
+#include "control/control_socket.h"
+#include "control/node.h"
+#include "control/node_setup.h"
+#include "control/notify.h"
+#include "control/role.h"
+
+#define NODE_ROLE_COUNT_MAX (1 + RANK_COUNT_MAX)
+
+enum node_state {
+	NODE_STARTING,
+	NODE_SERVING,
+	NODE_DRAINING, /* the dataplane ends what is open */
+	NODE_ENDING, /* the ranks stop */
+	NODE_GONE
+};
+
+/* A role's process, and when it is started again. */
+struct node_role {
+	enum role_kind kind;
+	uint32_t rank;
+	uint32_t index; /* of its beat */
+	pid_t pid; /* 0 = does not run */
+	int pidfd, channel; /* -1 = does not run */
+	bool ready; /* this life has said so */
+	uint32_t start_count;
+	uint64_t started_ns;
+	uint64_t restart_ns; /* when to start it again; 0 = not planned */
+	uint64_t backoff_ns;
+	char last_end[ERROR_TEXT_BYTES]; /* why the last life ended */
+};
+
+struct node {
+	const struct command_line *line; /* borrowed */
+	struct options *options; /* borrowed, changed by reload */
+	struct node_setup setup;
+	struct segment segment;
+	int segment_fd;
+	struct node_role roles[NODE_ROLE_COUNT_MAX]; /* [0] = dataplane */
+	uint32_t role_count;
+	struct control_socket *control;
+	struct notify notify;
+	int epoll_fd, signal_fd;
+	enum node_state state;
+	uint32_t stop_count; /* times that we were told to stop */
+	bool failed; /* ends because a role could not start */
+	uint64_t begun_ns, ready_ns;
+	uint64_t kill_ns; /* what still runs then is killed; 0 = never */
+	uint64_t watchdog_ns; /* when the manager heard of us last */
+	struct error failure;
+};
+
+const char *node_state_name(enum node_state state);
+const char *node_role_name(const struct node_role *role, char out[32]);
+
+/* Begin to stop, or hurry. */
+void node_stop(struct node *node);
+/* Straight to the end, whatever is open. */
+void node_stop_now(struct node *node);
+
+/* Read the configuration again; on error nothing has changed. */
+int node_reload(
+	struct node *node, char *kept, size_t kept_size, struct error *err);
+
+/* --- node_roles.c ------------------------------------------------------------- */
+
+void node_roles_init(struct node *node);
+int node_role_start(
+	struct node *node, struct node_role *role, struct error *err);
+/* Its process has ended: note why, plan the next life. */
+void node_role_ended(struct node *node, struct node_role *role);
+/* A message of the role. */
+void node_role_heard(struct node *node, struct node_role *role);
+/* Start what is due, see who has become ready. */
+void node_roles_tick(struct node *node, struct mono now);
+bool node_roles_ready(const struct node *node);
+bool node_roles_gone(const struct node *node, bool front_only);
+void node_roles_kill(struct node *node);
+/* When node_roles_tick() has something to do next; UINT64_MAX = never. */
+uint64_t node_roles_next(const struct node *node);
+
+/* --- node_commands.c ------------------------------------------------------------ */
+
+control_handler node_command;
+
+#endif

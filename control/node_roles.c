@@ -1,0 +1,345 @@
+/* node_roles.c - the processes of a node (start, watch, start again) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "control/node_private.h"
+
+/* Descriptors that the dataplane inherits: listeners, texts, TLS, two more. */
+#define INHERITED_MAX (FRONT_LISTENER_COUNT_MAX + 7)
+
+const char *node_role_name(const struct node_role *role, char out[32])
+{
+	if (role->kind == ROLE_FRONT)
+		snprintf(out, 32, "dataplane");
+	else
+		snprintf(out, 32, "rank %u", role->rank);
+	return out;
+}
+
+void node_roles_init(struct node *node)
+{
+	node->role_count = 1 + node->setup.shape.rank_count;
+	for (uint32_t i = 0; i < node->role_count; i++)
+		node->roles[i] = (struct node_role){
+			.kind = i == 0 ? ROLE_FRONT : ROLE_NULL_ENGINE,
+			.rank = i == 0 ? 0 : i - 1,
+			.index = i == 0 ? ROLE_INDEX_FRONT
+					: ROLE_INDEX_RANK0 + i - 1,
+			.pidfd = -1,
+			.channel = -1,
+			.backoff_ns = NODE_BACKOFF_MIN_NS,
+		};
+}
+
+/* --- starting ------------------------------------------------------------------------ */
+
+static uint32_t inherited(
+	const struct node *node, const struct node_role *role, int *fds)
+{
+	const struct front_setup *front = &node->setup.front;
+	uint32_t count = 0;
+
+	fds[count++] = node->segment_fd;
+	if (role->kind != ROLE_FRONT)
+		return count;
+	for (uint32_t i = 0; i < front->listener_count; i++)
+		fds[count++] = front->listeners[i].fd;
+	fds[count++] = front->tokenizer_fd;
+	fds[count++] = front->tokenizer_config_fd;
+	fds[count++] = front->chat_template_fd;
+	fds[count++] = front->certificate_fd;
+	fds[count++] = front->certificate_key_fd;
+	return count;
+}
+
+static struct role_setup *make_setup(
+	const struct node *node, const struct node_role *role, int channel)
+{
+	struct role_setup *setup = calloc(1, sizeof(*setup));
+
+	if (!setup)
+		return NULL;
+	setup->kind = role->kind;
+	setup->rank = role->rank;
+	setup->segment_fd = node->segment_fd;
+	setup->channel_fd = channel;
+	setup->log_level =
+		(uint32_t)options_number(node->options, OPTION_LOG_LEVEL);
+	setup->log_target =
+		(uint32_t)options_number(node->options, OPTION_LOG_TARGET);
+	if (role->kind == ROLE_FRONT)
+		setup->front = node->setup.front;
+	else
+		setup->null = node->setup.null;
+	return setup;
+}
+
+static int watch(const struct node *node, const struct node_role *role,
+	struct error *err)
+{
+	uint32_t index = (uint32_t)(role - node->roles);
+	struct epoll_event ended = {.events = EPOLLIN, .data.u64 = index};
+	struct epoll_event heard = {
+		.events = EPOLLIN, .data.u64 = NODE_ROLE_COUNT_MAX + index};
+
+	if (epoll_ctl(node->epoll_fd, EPOLL_CTL_ADD, role->pidfd, &ended) ||
+		epoll_ctl(node->epoll_fd, EPOLL_CTL_ADD, role->channel, &heard))
+		return error_set(err, errno, "epoll: %s", strerror(errno));
+	return 0;
+}
+
+/* Before its process exists nobody else writes the beat. */
+static void reset_beat(const struct node *node, const struct node_role *role)
+{
+	struct role_beat *beat = segment_beat(&node->segment, role->index);
+
+	__atomic_store_n(&beat->life, beat->life + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&beat->pid, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&beat->pending, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&beat->beat_ns, mono_now().ns, __ATOMIC_RELAXED);
+	__atomic_store_n(
+		&beat->state, (uint32_t)BEAT_STARTING, __ATOMIC_RELEASE);
+}
+
+static int spawn(struct node *node, struct node_role *role, int channel,
+	struct error *err)
+{
+	struct role_setup *setup = make_setup(node, role, channel);
+	int fds[INHERITED_MAX];
+	uint32_t count = inherited(node, role, fds);
+	int rc;
+
+	if (!setup)
+		return error_set(err, ENOMEM, "out of memory");
+	fds[count++] = channel;
+	assert(count <= INHERITED_MAX);
+	reset_beat(node, role);
+	rc = role_spawn(setup, fds, count, &role->pid, &role->pidfd, err);
+	free(setup);
+	return rc;
+}
+
+int node_role_start(
+	struct node *node, struct node_role *role, struct error *err)
+{
+	int pair[2], rc;
+
+	assert(role->pid == 0);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return error_set(err, errno, "socketpair: %s", strerror(errno));
+	rc = spawn(node, role, pair[1], err);
+	close(pair[1]);
+	if (rc) {
+		close(pair[0]);
+		return rc;
+	}
+	role->channel = pair[0];
+	(void)fcntl(role->channel, F_SETFL, O_NONBLOCK);
+	role->ready = false;
+	role->restart_ns = 0;
+	role->started_ns = mono_now().ns;
+	role->start_count++;
+	return watch(node, role, err);
+}
+
+/* --- ending ---------------------------------------------------------------------------- */
+
+/* The engine's half of what the rank had, in the name of the dead. */
+static void close_slots(const struct node *node, uint32_t rank)
+{
+	for (uint32_t i = 0; i < node->segment.shape.slot_count; i++) {
+		struct request_slot *slot = segment_slot(&node->segment, i);
+		enum engine_state own;
+
+		if (slot->rank != rank || !engine_state_read(slot, &own) ||
+			own == ENGINE_IDLE || engine_state_terminal(own))
+			continue;
+		slot->finish = FINISH_ENGINE_LOST;
+		engine_set_state(slot, &own, ENGINE_FAILED);
+	}
+}
+
+static void close_rank(const struct node *node, const struct node_role *role)
+{
+	const struct segment *segment = &node->segment;
+	const struct ring_message message = {
+		.kind = RING_CLOSE,
+		.generation = segment_beat(segment, role->index)->life,
+		.value = role->rank,
+	};
+
+	close_slots(node, role->rank);
+	if (!ring_push(segment_control_ring(segment, ROLE_INDEX_FRONT),
+		    segment->shape.ring_count, &message))
+		log_error("the dataplane does not read: it was not told that "
+			  "rank %u died",
+			role->rank);
+	wake_post(segment_wake(segment, ROLE_INDEX_FRONT));
+}
+
+static void describe_end(pid_t pid, char *out, size_t size)
+{
+	int status = 0;
+
+	if (waitpid(pid, &status, 0) != pid)
+		snprintf(out, size, "ended");
+	else if (WIFSIGNALED(status))
+		snprintf(out, size, "was ended by signal %d (%s)",
+			WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		snprintf(
+			out, size, "ended with status %d", WEXITSTATUS(status));
+}
+
+/* Later each time, unless it lived long enough. */
+static void plan_restart(struct node_role *role, uint64_t now_ns)
+{
+	if (now_ns - role->started_ns >= NODE_BACKOFF_MAX_NS)
+		role->backoff_ns = NODE_BACKOFF_MIN_NS;
+	role->restart_ns = now_ns + role->backoff_ns;
+	role->backoff_ns *= 2;
+	if (role->backoff_ns > NODE_BACKOFF_MAX_NS)
+		role->backoff_ns = NODE_BACKOFF_MAX_NS;
+}
+
+void node_role_ended(struct node *node, struct node_role *role)
+{
+	struct role_beat *beat = segment_beat(&node->segment, role->index);
+	bool expected =
+		node->state == NODE_ENDING ||
+		(node->state == NODE_DRAINING && role->kind == ROLE_FRONT);
+	char name[32], how[128];
+	pid_t pid = role->pid;
+
+	node_role_heard(node, role); /* its last word */
+	describe_end(pid, how, sizeof(how));
+	close(role->pidfd);
+	close(role->channel);
+	role->pid = 0;
+	role->pidfd = role->channel = -1;
+	role->ready = false;
+	__atomic_store_n(&beat->state, (uint32_t)BEAT_DEAD, __ATOMIC_RELEASE);
+	if (expected)
+		return;
+	log_warnx("%s (pid %d) %s", node_role_name(role, name), (int)pid, how);
+	if (!role->last_end[0])
+		snprintf(role->last_end, sizeof(role->last_end), "%s", how);
+	if (role->kind != ROLE_FRONT)
+		close_rank(node, role);
+	if (node->state == NODE_STARTING) {
+		error_set(&node->failure, EIO, "%s could not start: %s", name,
+			role->last_end);
+		node->failed = true;
+	} else if (node->state == NODE_SERVING) {
+		plan_restart(role, mono_now().ns);
+	}
+}
+
+void node_role_heard(struct node *node, struct node_role *role)
+{
+	struct role_message message = {0};
+	char name[32];
+	int fd;
+
+	(void)node;
+	while (role->channel >= 0 &&
+		role_receive(role->channel, &message, &fd) == 1) {
+		if (fd >= 0)
+			close(fd); /* nothing was asked for */
+		if (message.kind == ROLE_FAILED)
+			snprintf(role->last_end, sizeof(role->last_end), "%s",
+				message.text);
+		else if (message.kind == ROLE_RELOADED && message.text[0])
+			log_error("%s: refused the new configuration: %s",
+				node_role_name(role, name), message.text);
+	}
+}
+
+void node_roles_kill(struct node *node)
+{
+	for (uint32_t i = 0; i < node->role_count; i++)
+		if (node->roles[i].pid)
+			kill(node->roles[i].pid, SIGKILL);
+}
+
+/* --- watching ---------------------------------------------------------------------------- */
+
+static void see_ready(struct node *node, struct node_role *role)
+{
+	const struct role_beat *beat =
+		segment_beat(&node->segment, role->index);
+	uint32_t state = __atomic_load_n(&beat->state, __ATOMIC_ACQUIRE);
+	char name[32];
+
+	if (!role->pid || role->ready || state != BEAT_READY)
+		return;
+	role->ready = true;
+	role->last_end[0] = '\0';
+	if (role->start_count > 1)
+		log_info("%s serves again (pid %d)", node_role_name(role, name),
+			(int)role->pid);
+}
+
+void node_roles_tick(struct node *node, struct mono now)
+{
+	for (uint32_t i = 0; i < node->role_count; i++) {
+		struct node_role *role = &node->roles[i];
+		struct error err = {0};
+		char name[32];
+
+		if (role->pid == 0 && role->restart_ns != 0 &&
+			now.ns >= role->restart_ns &&
+			node->state == NODE_SERVING &&
+			node_role_start(node, role, &err)) {
+			log_error(
+				"%s: %s", node_role_name(role, name), err.text);
+			/* It may run unwatched: that is no life for a role. */
+			if (role->pid)
+				kill(role->pid, SIGKILL);
+			else
+				plan_restart(role, now.ns);
+		}
+		see_ready(node, role);
+	}
+}
+
+bool node_roles_ready(const struct node *node)
+{
+	for (uint32_t i = 0; i < node->role_count; i++)
+		if (!node->roles[i].ready)
+			return false;
+	return true;
+}
+
+bool node_roles_gone(const struct node *node, bool front_only)
+{
+	uint32_t count = front_only ? 1 : node->role_count;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (node->roles[i].pid)
+			return false;
+	return true;
+}
+
+uint64_t node_roles_next(const struct node *node)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (uint32_t i = 0; i < node->role_count; i++) {
+		const struct node_role *role = &node->roles[i];
+
+		if (role->pid == 0 && role->restart_ns != 0 &&
+			role->restart_ns < next)
+			next = role->restart_ns;
+	}
+	return next;
+}

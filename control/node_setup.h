@@ -1,0 +1,69 @@
+/* node_setup.h - what the roles are started with (options -> setups) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why:   only control opens files and sockets. Everything that another role
+ *        needs is made here and handed over: descriptors, limits, facts of
+ *        the model.
+ * Ownership: struct node_setup owns every descriptor in it; roles inherit
+ *        copies.
+ * Threads: one; start-up and reload only.
+ */
+#ifndef HEDDLE_CONTROL_NODE_SETUP_H
+#define HEDDLE_CONTROL_NODE_SETUP_H
+
+#include "base/segment.h"
+#include "control/model_dir.h"
+#include "control/options.h"
+#include "dataplane/front.h"
+#include "engine/null.h"
+
+#define NODE_ADDRESS_BYTES 64
+
+struct node_setup {
+	struct segment_shape shape;
+	struct front_setup front;
+	struct engine_null_options null;
+	struct text_files text; /* owned; front names the same descriptors */
+	/* where the listeners of front are bound, as "127.0.0.1:8000" */
+	char address[FRONT_LISTENER_COUNT_MAX][NODE_ADDRESS_BYTES];
+};
+
+/*
+ * Read the model's directory, keys and certificates, check that the options
+ * fit together. Binds nothing. -EINVAL and others, with the place. On error
+ * nothing is open.
+ */
+int node_setup_open(const struct options *options, struct node_setup *out,
+	struct error *err);
+
+/*
+ * node_texts.c: load tokenizer and template once to see that they are good, and choose the
+ * ids that the null device draws: the longest run that is neither special nor
+ * markup.
+ */
+int node_setup_check_text(struct node_setup *setup, struct error *err);
+
+/* Bind and listen. -EADDRINUSE and others name the address. */
+int node_setup_listen(struct node_setup *setup, const struct options *options,
+	struct error *err);
+
+/* Close the listeners: from now on connections are refused. */
+void node_setup_close_listeners(struct node_setup *setup);
+
+/* Limits and keys again. On error *setup is as it was. */
+int node_setup_reload(struct node_setup *setup, const struct options *options,
+	struct error *err);
+
+/* Takes a zeroed struct only if it was opened before. */
+void node_setup_close(struct node_setup *setup);
+
+/* --- node_listen.c ----------------------------------------------------------- */
+
+/* Bind "ADDR:PORT", "[ADDR]:PORT" or "*:PORT"; a listening socket. */
+int node_listen(const char *text, int *out_fd, char address[NODE_ADDRESS_BYTES],
+	struct error *err);
+
+/* Is it such a text? -EINVAL says what is wrong with it. */
+int node_listen_check(const char *text, struct error *err);
+
+#endif

@@ -1,0 +1,229 @@
+/* role.c - a role in a process of its own (setup -> dataplane or engine) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "control/role.h"
+
+/* --- in control: start one ---------------------------------------------------------- */
+
+static void keep_open(int fd)
+{
+	int flags = fd < 0 ? -1 : fcntl(fd, F_GETFD);
+
+	if (flags >= 0)
+		(void)fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC);
+}
+
+/* Between fork and exec: only what is safe after fork. */
+static _Noreturn void become(const int *fds, uint32_t count, int setup_fd,
+	pid_t parent, char *const argv[])
+{
+	sigset_t none;
+
+	/* A role without its control would serve what nobody can stop. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != parent)
+		_exit(1);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (uint32_t i = 0; i < count; i++)
+		keep_open(fds[i]);
+	keep_open(setup_fd);
+	execv("/proc/self/exe", argv);
+	_exit(127);
+}
+
+static int open_pidfd(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+int role_spawn(const struct role_setup *setup, const int *fds, uint32_t count,
+	pid_t *out_pid, int *out_pidfd, struct error *err)
+{
+	static const char *const names[ROLE_KIND_COUNT] = {
+		"heddled: dataplane", "heddled: engine"};
+	char name[32], flag[] = "--role", number[16];
+	char *argv[] = {name, flag, number, NULL};
+	pid_t self = getpid(), pid;
+	int setup_fd, rc = role_setup_write(setup, &setup_fd, err);
+
+	if (rc)
+		return rc;
+	snprintf(name, sizeof(name), "%s", names[setup->kind]);
+	snprintf(number, sizeof(number), "%d", setup_fd);
+	pid = fork();
+	if (pid == 0)
+		become(fds, count, setup_fd, self, argv);
+	rc = errno;
+	close(setup_fd);
+	if (pid < 0)
+		return error_set(
+			err, rc, "cannot start a process: %s", strerror(rc));
+	*out_pid = pid;
+	*out_pidfd = open_pidfd(pid);
+	if (*out_pidfd < 0) {
+		rc = errno;
+		kill(pid, SIGKILL);
+		return error_set(
+			err, rc, "cannot watch a process: %s", strerror(rc));
+	}
+	return 0;
+}
+
+/* --- in the role -------------------------------------------------------------------- */
+
+struct role {
+	struct role_setup setup;
+	struct segment segment;
+	struct front *front; /* of the dataplane */
+	uint32_t stop; /* atomic; of an engine */
+};
+
+static void stop_role(struct role *role)
+{
+	if (role->front) {
+		front_stop(role->front);
+		return;
+	}
+	__atomic_store_n(&role->stop, 1, __ATOMIC_RELEASE);
+	wake_post(segment_wake(
+		&role->segment, ROLE_INDEX_RANK0 + role->setup.rank));
+}
+
+/* Keys and limits of a new setup; takes the descriptor. */
+static void reload_role(struct role *role, int fd)
+{
+	struct role_setup *fresh = malloc(sizeof(*fresh));
+	struct error err = {0};
+	int rc = -ENOMEM;
+
+	if (!fresh)
+		error_set(&err, ENOMEM, "out of memory");
+	else
+		rc = role_setup_read(fd, fresh, &err);
+	if (rc == 0 && role->front)
+		front_reload(role->front, &fresh->front, &err);
+	free(fresh);
+	(void)role_send(role->setup.channel_fd, ROLE_RELOADED, err.text, -1);
+}
+
+static void *listen_to_control(void *arg)
+{
+	struct role *role = arg;
+	struct role_message message = {0};
+	int fd;
+
+	while (role_receive(role->setup.channel_fd, &message, &fd) == 1) {
+		if (message.kind == ROLE_STOP)
+			stop_role(role);
+		else if (message.kind == ROLE_RELOAD && fd >= 0)
+			reload_role(role, fd);
+		else if (fd >= 0)
+			close(fd);
+	}
+	return NULL;
+}
+
+static int start_listening(struct role *role, struct error *err)
+{
+	pthread_t thread;
+	int rc = pthread_create(&thread, NULL, listen_to_control, role);
+
+	if (rc)
+		return error_set(
+			err, rc, "cannot start a thread: %s", strerror(rc));
+	/* It ends with the process. */
+	pthread_detach(thread);
+	return 0;
+}
+
+static void note_start(struct role *role, uint32_t index)
+{
+	struct role_beat *beat = segment_beat(&role->segment, index);
+
+	__atomic_store_n(&beat->pid, (uint32_t)getpid(), __ATOMIC_RELAXED);
+	__atomic_store_n(&beat->beat_ns, mono_now().ns, __ATOMIC_RELAXED);
+	__atomic_store_n(
+		&beat->state, (uint32_t)BEAT_STARTING, __ATOMIC_RELEASE);
+}
+
+static int run_front(struct role *role, struct error *err)
+{
+	int rc;
+
+	note_start(role, ROLE_INDEX_FRONT);
+	rc = front_create(
+		&role->setup.front, &role->segment, &role->front, err);
+	if (rc)
+		return rc;
+	rc = start_listening(role, err);
+	return rc ? rc : front_run(role->front, err);
+}
+
+static int run_engine(struct role *role, struct error *err)
+{
+	int rc;
+
+	if (role->setup.rank >= role->segment.shape.rank_count)
+		return error_set(err, EINVAL, "the node has no rank %u",
+			role->setup.rank);
+	note_start(role, ROLE_INDEX_RANK0 + role->setup.rank);
+	rc = start_listening(role, err);
+	return rc ? rc
+		  : engine_null_run(&role->segment, role->setup.rank,
+			    &role->setup.null, &role->stop, err);
+}
+
+static int run(struct role *role, int setup_fd, struct error *err)
+{
+	int rc = role_setup_read(setup_fd, &role->setup, err);
+
+	if (rc)
+		return rc;
+	log_open(role->setup.kind == ROLE_FRONT ? "heddled dataplane"
+						: "heddled engine",
+		(enum log_target)role->setup.log_target,
+		(enum log_level)role->setup.log_level);
+	rc = segment_attach(role->setup.segment_fd, &role->segment, err);
+	if (rc == 0)
+		rc = role->setup.kind == ROLE_FRONT ? run_front(role, err)
+						    : run_engine(role, err);
+	if (rc)
+		(void)role_send(
+			role->setup.channel_fd, ROLE_FAILED, err->text, -1);
+	return rc;
+}
+
+int role_main(int setup_fd)
+{
+	struct role *role = calloc(1, sizeof(*role));
+	struct error err = {0};
+	int rc;
+
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	if (!role)
+		return 1;
+	rc = run(role, setup_fd, &err);
+	if (rc)
+		log_error("%s", err.text);
+	/*
+	 * What the threads still use ends with the process: freeing it here
+	 * would only race with the thread that listens to control.
+	 */
+	fflush(stderr);
+	_exit(rc ? 1 : 0);
+}

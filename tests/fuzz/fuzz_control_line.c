@@ -1,0 +1,51 @@
+/* fuzz_control_line.c - any bytes as a line to the control socket */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/command.h"
+#include "tests/fuzz/fuzz.h"
+
+static void require(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+/* What a client relies on: no empty line but the last. */
+static void check_answer(const char *text, size_t length)
+{
+	require(length >= 3 && strlen(text) == length);
+	require(strstr(text, "\n\n") == text + length - 2);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct command_answer answer;
+	struct command_call call;
+	size_t length = 0;
+	char *line, *text;
+
+	memset(&answer, 0, sizeof(answer));
+	if (size == 0 || size > COMMAND_LINE_BYTES_MAX)
+		return 0;
+	/* On the heap, so that a read past the end is seen. */
+	line = malloc(size);
+	require(line != NULL);
+	memcpy(line, data, size);
+	if (command_parse(line, size, &call, &answer.err)) {
+		require(error_is_set(&answer.err));
+	} else {
+		require(call.id < COMMAND_ID_COUNT);
+		require((call.argument[0] != '\0') ==
+			(command_spec(call.id)->argument != NULL));
+		answer.json = command_help_json();
+	}
+	text = command_render(&answer, call.json, &length);
+	require(text != NULL);
+	check_answer(text, length);
+	free(text);
+	command_answer_release(&answer);
+	free(line);
+	return 0;
+}

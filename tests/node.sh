@@ -1,0 +1,283 @@
+#!/bin/bash
+# node.sh - heddled and heddlectl as a user meets them (processes, signals)
+# SPDX-License-Identifier: Apache-2.0
+# usage: tests/node.sh BUILD   (ends with the line that tests/run.sh reads)
+set -u
+notify=
+heddled=$1/heddled ctl=$1/heddlectl
+work=$(mktemp -d)
+node=
+finish() {
+	[ -z "$node" ] || kill -9 "$node" 2>/dev/null
+	rm -rf "$work"
+}
+trap finish EXIT
+passed=0 failed=0
+verdict() { # NAME STATUS
+	if [ "$2" = 0 ]; then
+		passed=$((passed + 1))
+		echo "  Test: $1 ...passed"
+	else
+		failed=$((failed + 1))
+		echo "  Test: $1 ...FAILED"
+		tail -n 5 "$work/log" "$work/out" "$work/err" 2>/dev/null
+	fi
+}
+command -v curl >/dev/null || {
+	echo "SKIP: needs curl"
+	exit 77
+}
+
+# --- a model without weights -----------------------------------------------------
+model=$work/model
+mkdir "$model"
+cp tests/golden-text/qwen/tokenizer.json "$model/"
+cp tests/golden-text/chat/chatml.jinja "$model/chat_template.jinja"
+sed -e 's/"vocab_size": *[0-9]*/"vocab_size": 904/' \
+	-e 's/"bos_token_id": *[0-9]*/"bos_token_id": 900/' \
+	-e 's/"eos_token_id": *[0-9]*/"eos_token_id": 902/' \
+	-e 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 100000/' \
+	tests/golden/qwen3_moe/config.json >"$model/config.json"
+cat >"$work/heddle.yaml" <<-EOF
+	config-version: 1
+	model: $model
+	name: woven
+	device: ["null", "null"]
+	listen: 127.0.0.1:0
+	admin: 127.0.0.1:0
+	control: $work/run/control
+	null-step-us: 1000
+	slots: 256
+	pages: 4096
+	connections: 128
+	drain-timeout: 30s
+EOF
+
+# --- helpers ------------------------------------------------------------------------
+# Until COMMAND succeeds; a minute is for a slow machine, not for the product.
+eventually() {
+	local end=$((SECONDS + 60))
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.02
+	done
+}
+logged() { grep -qF -- "$1" "$work/log"; }
+gone() { ! kill -0 "$1" 2>/dev/null; }
+start() {
+	: >"$work/log"
+	env -u NOTIFY_SOCKET ${notify:+NOTIFY_SOCKET="$notify"} \
+		"$heddled" -c "$work/heddle.yaml" >"$work/log" 2>&1 &
+	node=$!
+	eventually logged "ready: " || return 1
+	api=$(grep -oE 'api https?://[0-9.:]+' "$work/log" | cut -d' ' -f2)
+	admin=$(grep -oE 'admin http://[0-9.:]+' "$work/log" | cut -d' ' -f2)
+}
+ctl() { "$ctl" --control "$work/run/control" "$@"; }
+ask() { curl -sS -m 60 -H 'content-type: application/json' "$@"; }
+completion() { # MAX_TOKENS [FIELDS]
+	ask "$api/v1/completions" -d "{\"model\":\"woven\",\"prompt\":\"hello\",\"max_tokens\":$1${2:-}}"
+}
+# A streamed answer in the background; $stream is its process.
+stream() { # FILE MAX_TOKENS
+	: >"$1"
+	curl -sSN -m 60 -o "$1" "$api/v1/completions" 2>"$1.err" -d \
+		"{\"model\":\"woven\",\"prompt\":\"hello\",\"max_tokens\":$2,\"stream\":true}" &
+	stream=$!
+	eventually grep -q '"text":"' "$1"
+}
+pid_of() { ctl info | sed -n "s/^$1\.pid: //p"; }
+ready() { [ "$(ctl info | grep -c '\.state: ready')" = 3 ]; }
+reply_is() { [ "$(curl -s -m 10 -o /dev/null -w '%{http_code}' "$1")" = "$2" ]; }
+children() { pgrep -P "$node" | wc -l; }
+end_node() { # STATUS
+	wait "$node"
+	local status=$?
+	node=
+	[ "$status" = "$1" ]
+}
+leftovers() { # whatever a node could leave behind
+	[ ! -e "$work/run/control" ] && ! pgrep -f "$work/heddle.yaml" >/dev/null &&
+		[ "$(find /dev/shm -newer "$work/heddle.yaml" -name '*heddle*' | wc -l)" = 0 ]
+}
+
+# --- before anything runs -------------------------------------------------------------
+"$heddled" -c "$work/heddle.yaml" --check >"$work/out" 2>"$work/err" &&
+	grep -qx "configuration OK" "$work/out"
+verdict check__good $?
+printf 'model: %s\nslot: 3\n' "$model" >"$work/bad.yaml"
+"$heddled" -c "$work/bad.yaml" --check >"$work/out" 2>"$work/err"
+[ $? = 1 ] && grep -qF 'bad.yaml:2:1: unknown key "slot"; the nearest is "slots"' "$work/err"
+verdict check__line_and_column $?
+"$heddled" -c "$work/heddle.yaml" --device cpu >"$work/out" 2>"$work/err"
+[ $? = 1 ] && grep -qF "not attached to heddled yet" "$work/err"
+verdict device_cpu__is_refused_aloud $?
+printf '{"a":' >"$work/tokenizer.json"
+mkdir "$work/broken" && cp "$model"/* "$work/broken/" &&
+	cp "$work/tokenizer.json" "$work/broken/"
+"$heddled" -c "$work/heddle.yaml" --model "$work/broken" >"$work/out" 2>"$work/err"
+[ $? = 1 ] && grep -qF "tokenizer.json" "$work/err" && leftovers
+verdict start__broken_tokenizer_ends_with_nothing_left $?
+"$heddled" --nonsense >"$work/out" 2>"$work/err"
+[ $? = 2 ]
+verdict usage__exit_status $?
+ctl info >"$work/out" 2>"$work/err"
+[ $? = 3 ]
+verdict heddlectl__no_node $?
+printf 'sesame' | "$heddled" --hash-key team >"$work/keys" &&
+	grep -qE '^[0-9a-f]{64} team$' "$work/keys"
+verdict hash_key__prints_a_line $?
+
+# --- a node that serves ---------------------------------------------------------------
+start
+verdict start__ready $?
+ask "$api/v1/models" | grep -q '"id":"woven"'
+verdict models $?
+completion 20 | grep -q '"completion_tokens":20'
+verdict completion $?
+ask -N "$api/v1/chat/completions" -d '{"model":"woven","messages":[{"role":"user","content":"hi"}],"max_tokens":9,"stream":true,"stream_options":{"include_usage":true}}' >"$work/out"
+grep -q '"completion_tokens":9' "$work/out" && grep -qx 'data: \[DONE\]' "$work/out"
+verdict chat__stream $?
+reply_is "$admin/ready" 200 && reply_is "$admin/health" 200 && reply_is "$api/metrics" 404
+verdict admin__health_and_metrics_apart $?
+ctl info >"$work/out" && grep -qx "state: serving" "$work/out" &&
+	grep -qx "computes: no" "$work/out"
+verdict heddlectl__info $?
+ctl stat -o json | python3 -c 'import json,sys; s=json.load(sys.stdin); sys.exit(s["output_tokens_total"] != 29 or s["slots_used"] != 0)'
+verdict heddlectl__stat_counts_exactly $?
+ctl config show >"$work/out" && grep -qF "slots: 256  # file $work/heddle.yaml:9" "$work/out" &&
+	grep -qx 'ring: 16384  # default' "$work/out"
+verdict heddlectl__config_show $?
+ctl log loud >"$work/out" 2>"$work/err"
+[ $? = 2 ] && ctl log debug | grep -qx ok
+verdict heddlectl__log $?
+python3 - "$work/run/control" <<-'EOF'
+	import socket, sys
+	s = socket.socket(socket.AF_UNIX)
+	s.connect(sys.argv[1])
+	s.sendall(b"stat -o json\nnonsense\n" + b"x" * 5000 + b"\n")
+	text = b""
+	while part := s.recv(65536):
+	    text += part
+	parts = text.split(b"\n\n")
+	assert parts[0].startswith(b"{") and parts[1].startswith(b"error: "), parts
+	assert b"longer than" in parts[2], parts
+EOF
+verdict control_socket__lines $?
+
+# --- reload ------------------------------------------------------------------------------
+cp "$work/heddle.yaml" "$work/good.yaml"
+printf 'api-keys: %s\nslots2: 1\n' "$work/keys" >>"$work/heddle.yaml"
+kill -HUP "$node"
+eventually logged "heddle.yaml:14:1: unknown key" && completion 3 | grep -q '"completion_tokens":3'
+verdict reload__bad_file_keeps_the_old $?
+cp "$work/good.yaml" "$work/heddle.yaml"
+printf 'api-keys: %s\nring: 64\n' "$work/keys" >>"$work/heddle.yaml"
+ctl reload >"$work/out" && grep -qx "needs_restart: ring" "$work/out" &&
+	eventually reply_is "$api/v1/models" 401 &&
+	ask -H 'authorization: Bearer sesame' "$api/v1/models" | grep -q woven
+verdict reload__keys_come_into_force $?
+cp "$work/good.yaml" "$work/heddle.yaml"
+kill -HUP "$node"
+eventually reply_is "$api/v1/models" 200
+verdict reload__and_out_of_it $?
+
+# --- roles that die -------------------------------------------------------------------------
+stream "$work/a" 60000
+first=$stream
+stream "$work/b" 60000
+second=$stream
+descriptors=$(ls "/proc/$node/fd" | wc -l)
+kill -9 "$(pid_of rank0)"
+wait "$first"
+a=$?
+eventually logged "rank 0 serves again"
+kill -9 "$(pid_of rank1)"
+wait "$second"
+[ $? = 0 ] && [ "$a" = 0 ] && grep -q '"code":"engine_lost"' "$work/a" &&
+	grep -q '"code":"engine_lost"' "$work/b"
+verdict engine_killed__its_requests_get_an_error $?
+eventually ready && completion 50 | grep -q '"completion_tokens":50' &&
+	eventually reply_is "$admin/ready" 200
+verdict engine_killed__serves_again $?
+stream "$work/a" 60000
+kill -9 "$(pid_of dataplane)"
+wait "$stream"
+[ $? != 0 ] && completion 5 | grep -q '"completion_tokens":5' && eventually ready
+verdict dataplane_killed__serves_again_on_the_same_port $?
+idle() { ctl stat -o json | grep -q '"slots_used":0,"pages_used":0' && ctl stat | grep -qx 'running: 0'; }
+eventually idle
+verdict dataplane_killed__its_requests_are_cleared_away $?
+[ "$(ls "/proc/$node/fd" | wc -l)" = "$descriptors" ] && [ "$(children)" = 3 ]
+verdict deaths__leave_no_descriptor_and_no_process $?
+kill -STOP "$(pid_of rank1)"
+eventually reply_is "$admin/health" 503
+red=$?
+kill -CONT "$(pid_of rank1)"
+eventually reply_is "$admin/health" 200 && [ "$red" = 0 ]
+verdict engine_stopped__health_goes_red_and_back $?
+
+# --- the end --------------------------------------------------------------------------------
+stream "$work/a" 1500
+kill -TERM "$node"
+eventually logged "draining"
+! completion 3 >"$work/out" 2>&1
+refused=$?
+wait "$stream"
+[ $? = 0 ] && grep -qx 'data: \[DONE\]' "$work/a" && [ "$refused" = 0 ] &&
+	grep -q '"finish_reason":"length"' "$work/a"
+verdict sigterm__open_requests_end $?
+end_node 0 && leftovers
+verdict sigterm__nothing_is_left $?
+start
+stream "$work/a" 60000
+kill -TERM "$node"
+eventually logged "draining"
+kill -TERM "$node"
+wait "$stream"
+end_node 0 && leftovers && ! grep -q 'DONE' "$work/a"
+verdict second_sigterm__is_quick $?
+start
+stream "$work/a" 60000
+ctl shutdown | grep -qx ok
+wait "$stream"
+end_node 0 && leftovers
+verdict heddlectl__shutdown $?
+start
+roles=$(pgrep -P "$node")
+kill -9 "$node"
+wait "$node" 2>/dev/null
+for pid in $roles; do eventually gone "$pid" || break; done
+verdict control_killed__its_roles_end_too $?
+node=
+start
+verdict start__over_the_socket_of_a_killed_node $?
+ctl drain | grep -qx ok && end_node 0 && leftovers
+verdict heddlectl__drain $?
+
+# --- the service manager ------------------------------------------------------------------------
+notify=$work/notify
+python3 - "$notify" >"$work/notices" <<-'EOF' &
+	import socket, sys
+	s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+	s.bind(sys.argv[1])
+	s.settimeout(60)
+	while True:
+	    text = s.recv(4096).decode()
+	    print(text.replace("\n", " "), flush=True)
+	    if "STOPPING" in text:
+	        break
+EOF
+manager=$!
+eventually test -S "$notify"
+start
+kill -HUP "$node"
+eventually grep -q "RELOADING=1 MONOTONIC_USEC=" "$work/notices"
+kill -TERM "$node"
+end_node 0
+wait "$manager"
+grep -q "^READY=1 STATUS=serving woven" "$work/notices" && grep -q "^STOPPING=1" "$work/notices"
+verdict notify__ready_reloading_stopping $?
+
+echo "suite node_sh: $passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
