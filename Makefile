@@ -10,6 +10,7 @@
 #                 some 400 MB; TEMPLATES=DIR adds templates of your own)
 #   make compare-tokenizers    beside Hugging Face's
 #   make bench-text            how fast the tokenizer is
+#   make bench-frontend        the front end beside a bare loop
 #   make gpu-probe, make gpu-bundle, make cuda: see docs/gpu-runs.md
 
 # --- what this machine has ---------------------------------------------------
@@ -63,7 +64,7 @@ library_c = $(base_c) $(memmgr_c) $(gpu_c) $(engine_c)
 
 obj = $(patsubst %,$(B)/%.o,$(1))
 
-PROGRAMS = $(B)/heddle-eval $(B)/heddled $(B)/heddlectl
+PROGRAMS = $(B)/heddle-eval $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
 
 all: $(PROGRAMS)
 
@@ -98,6 +99,8 @@ $(eval $(call isa_rule,avx2))
 $(eval $(call isa_rule,avx512))
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+include bench/serve.mk
 
 # --- tests and what they link --------------------------------------------------
 include tests/tests.mk

@@ -79,6 +79,7 @@ $(call test,null,engine/null.c engine/null_intake.c engine/null_token.c \
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 
+
 tokenizer_c = $(wildcard dataplane/tokenizer*.c) dataplane/detokenizer.c \
 	dataplane/stop_set.c dataplane/utf8.c base/error.c base/json_text.c
 $(call test,tokenizer,tests/text_case.c tests/fake/fake_os.c \
@@ -148,6 +149,11 @@ $(call test,probe_util,tests/probe_json_check.c $(addprefix bench/gpu/, \
 $(call test,probe_fake,tests/probe_json_check.c bench/gpu/probe_names.c \
 	bench/gpu/probe_record.c)
 
+$(call test,bench_load,$(serve_c))
+$(call test,bench_serve,tests/bench_server.c $(serve_c))
+$(call test,bench_frontend,bench/frontend_bare.c bench/frontend_metrics.c \
+	bench/frontend_node.c bench/frontend_load.c $(serve_c))
+
 $(TESTS):
 	@mkdir -p $(@D)
 	@echo "  LD $@"
@@ -165,6 +171,17 @@ TESTS += $(B)/tests/test_node_sh
 $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec tests/node.sh $(B)\n' >$@
+	@chmod +x $@
+
+# heddle-bench, and the official Python client, against heddled.
+TESTS += $(B)/tests/test_bench_node $(B)/tests/test_openai
+$(B)/tests/test_bench_node: $(B)/heddled $(B)/heddle-bench
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/bench_node.sh $(B)\n' >$@
+	@chmod +x $@
+$(B)/tests/test_openai: $(B)/heddled
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/openai.sh $(B)\n' >$@
 	@chmod +x $@
 
 # $(call fuzz,NAME,SOURCES): build/tests/replay_NAME runs the corpus as a plain
@@ -186,6 +203,8 @@ $(call fuzz,encode,tests/text_case.c $(tokenizer_c))
 $(call fuzz,jinja_source,dataplane/chat.c $(jinja_c))
 $(call fuzz,jinja_input,dataplane/chat.c $(jinja_c))
 $(call fuzz,http,$(http_c))
+$(call fuzz,bench_response,$(addprefix bench/serve_,reply.c reply_chunk.c \
+	http.c sse.c json.c fault.c stats.c))
 
 $(call fuzz,api,$(api_c))
 $(call fuzz,ring_messages,tests/fake/fake_stream.c $(front_c))
@@ -228,7 +247,8 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment null stream_end front front_faults front_run node)
+THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment \
+	null stream_end front front_faults front_run node bench_serve)
 
 tests-threads: $(THREADED)
 

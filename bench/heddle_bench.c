@@ -1,0 +1,35 @@
+/* heddle_bench.c - load the appliance from outside (argv -> subcommand) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/frontend.h"
+#include "bench/serve.h"
+
+static void usage(FILE *out)
+{
+	fprintf(out,
+		"usage: heddle-bench COMMAND [OPTION...]\n\n"
+		"  serve     load an OpenAI-compatible server, check every "
+		"answer, report\n"
+		"  frontend  the front end's ceiling beside a bare loop\n\n"
+		"heddle-bench COMMAND --help lists the options.\n");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(int argc, char **argv);
+	} commands[] = {{"serve", serve_main}, {"frontend", frontend_main}};
+
+	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+		usage(stdout);
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (argc > 1 && strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	usage(stderr);
+	return 2;
+}

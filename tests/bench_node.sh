@@ -1,0 +1,83 @@
+#!/bin/bash
+# bench_node.sh - heddle-bench against heddled, in short (-> verdict)
+# SPDX-License-Identifier: Apache-2.0
+# usage: tests/bench_node.sh BUILD   (ends with the line that tests/run.sh reads)
+# Whether limits are kept is not judged here: machines that test are busy.
+set -u
+build=$1
+work=$(mktemp -d)
+node=
+finish() {
+	[ -z "$node" ] || { kill "$node" && wait "$node"; } 2>/dev/null
+	rm -rf "$work"
+}
+trap finish EXIT
+passed=0 failed=0
+verdict() { # NAME STATUS
+	if [ "$2" = 0 ]; then
+		passed=$((passed + 1))
+		echo "  Test: $1 ...passed"
+	else
+		failed=$((failed + 1))
+		echo "  Test: $1 ...FAILED"
+		cat "$work/out" "$work/err" 2>/dev/null
+	fi
+}
+tools/bench/frontend-model.sh "$work/model"
+"$build/heddle-bench" frontend --heddled "$build/heddled" \
+	--model "$work/model" --streams 32 --tokens 100 --many 64 --idle 32 \
+	--seconds 0.5 --json "$work/frontend.json" --quiet \
+	>"$work/out" 2>"$work/err"
+[ $? -le 1 ]
+verdict frontend__measures_every_part $?
+python3 - "$work/frontend.json" <<'END' >>"$work/out" 2>>"$work/err"
+import json, sys
+rows = {row["name"]: row for row in json.load(open(sys.argv[1]))}
+for row in rows.values():
+    assert set(row) == {"name", "value", "unit", "limit", "peer", "peer_value"}
+    assert row["value"] > 0, row
+assert rows["frontend.events_per_cpu_s"]["peer"] == "bare io_uring loop"
+assert rows["frontend.many_exact"]["value"] == 64
+for name in ("paced_delay_p99", "prompts_delay_p99", "idle_connection"):
+    assert "frontend." + name in rows, name
+END
+verdict frontend__writes_its_figures $?
+"$build/heddled" --model "$work/model" --name mock --device null \
+	--listen 127.0.0.1:0 --admin 127.0.0.1:0 --control "$work/control" \
+	2>"$work/log" &
+node=$!
+for _ in $(seq 600); do
+	grep -q 'ready: ' "$work/log" && break
+	kill -0 "$node" 2>/dev/null || break
+	sleep 0.1
+done
+api=$(sed -nE 's/.*ready: api ([^,]*),.*/\1/p' "$work/log")
+serve() {
+	"$build/heddle-bench" serve --url "$api" --quiet --num-prompts 50 \
+		--random-input-len 4:40 --random-output-len 5:50 --ignore-eos \
+		"$@" >"$work/out" 2>"$work/err"
+}
+# The model and its token ids are asked for.
+serve --request-rate 200 --result "$work/result.json"
+verdict serve__completions $?
+grep -q '"completed": 50' "$work/result.json"
+verdict serve__writes_the_result $?
+serve --endpoint chat --max-concurrency 8
+verdict serve__chat $?
+serve --no-stream --arrival gamma --cv 2 --request-rate 300
+verdict serve__whole_answers $?
+printf '%s\n' '{"prompt": "one two", "output_len": 7}' '{"ids": [1, 2, 3]}' \
+	>"$work/prompts"
+serve --prompts "$work/prompts" --goodput "ttft:60000 e2el:60000"
+verdict serve__prompts_of_a_file $?
+cat >"$work/trace" <<'END'
+{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]}
+{"timestamp": 30, "input_length": 20, "output_length": 9, "hash_ids": [1]}
+END
+serve --trace "$work/trace"
+verdict serve__trace $?
+serve --model unknown --vocab 100
+[ $? = 1 ] && grep -q http_404 "$work/out"
+verdict serve__counts_refusals $?
+echo "suite bench_node: $passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
