@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/ask.h"
 #include "bench/frontend.h"
 #include "bench/serve.h"
 
@@ -10,6 +11,7 @@ static void usage(FILE *out)
 {
 	fprintf(out,
 		"usage: heddle-bench COMMAND [OPTION...]\n\n"
+		"  ask       one question, its answer as it comes\n"
 		"  serve     load an OpenAI-compatible server, check every "
 		"answer, report\n"
 		"  frontend  the front end's ceiling beside a bare loop\n\n"
@@ -21,7 +23,8 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(int argc, char **argv);
-	} commands[] = {{"serve", serve_main}, {"frontend", frontend_main}};
+	} commands[] = {{"ask", ask_main}, {"serve", serve_main},
+		{"frontend", frontend_main}};
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
 		usage(stdout);

@@ -1,7 +1,7 @@
 # serve.mk - the load generator and the front end's benchmark (included by Makefile)
 # SPDX-License-Identifier: Apache-2.0
 serve_c = $(wildcard bench/serve*.c) base/clock.c base/error.c
-heddle_bench_c = bench/heddle_bench.c $(wildcard bench/frontend*.c) \
+heddle_bench_c = bench/heddle_bench.c bench/ask.c $(wildcard bench/frontend*.c) \
 	bench/report.c $(serve_c)
 
 $(B)/heddle-bench: $(call obj,$(heddle_bench_c))

@@ -79,5 +79,22 @@ verdict serve__trace $?
 serve --model unknown --vocab 100
 [ $? = 1 ] && grep -q http_404 "$work/out"
 verdict serve__counts_refusals $?
+ask() {
+	"$build/heddle-bench" ask --url "$api" "$@" >"$work/out" 2>"$work/err"
+}
+ask --seed 3 --max-tokens 9 "Hello" && [ -s "$work/out" ] &&
+	grep -qE '^\[[0-9]+ \+ 9 tokens, first after ' "$work/err"
+verdict ask__chat $?
+cp "$work/out" "$work/first"
+ask --seed 3 --max-tokens 9 "Hello" && cmp -s "$work/out" "$work/first"
+verdict ask__same_seed_same_answer $?
+ask --complete --max-tokens 3 "Hello" && grep -q ' + 3 tokens' "$work/err"
+verdict ask__completion $?
+ask --model unknown "Hello"
+[ $? = 1 ] && grep -q 'status 404.*unknown.*does not exist' "$work/err"
+verdict ask__says_what_the_server_said $?
+ask --max-tokens many "Hello"
+[ $? = 2 ] && grep -q 'many: not a number' "$work/err"
+verdict ask__bad_option $?
 echo "suite bench_node: $passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]
