@@ -22,6 +22,11 @@
  *        retry-after-ms. A client that does not read: its output waits in
  *        the log; after stall_timeout_ns the request is cancelled and the
  *        connection reset.
+ *
+ * Half-closed: a client that has ended its side is answered fully, then the
+ *        connection is closed. Whether it is gone altogether shows when it
+ *        resets what it is sent: tokens, or, where no answer has begun after
+ *        a second, 100 (Continue). Then what it asked for is cancelled.
  */
 #ifndef HEDDLE_DATAPLANE_FRONT_H
 #define HEDDLE_DATAPLANE_FRONT_H

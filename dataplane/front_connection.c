@@ -85,14 +85,13 @@ void connection_abort(struct front *front, struct connection *connection)
 
 /* --- requests in ---------------------------------------------------------------- */
 
-static void bad_request(struct front *front, struct connection *connection)
+static void bad_request(struct front *front, struct connection *connection,
+	int status, const char *reason)
 {
-	struct http_parser *http = &front->parsers[connection->parser].http;
 	struct exchange *exchange;
 	struct api_error error = {0};
 
-	(void)api_fail_code(&error, http_parser_status(http), "bad_http", "%s",
-		http_parser_reason(http));
+	(void)api_fail_code(&error, status, "bad_http", "%s", reason);
 	if (connection->receiving != FRONT_NONE)
 		exchange = &front->exchanges[connection->receiving];
 	else
@@ -161,12 +160,57 @@ static bool take_event(struct front *front, struct connection *connection,
 		message_done(front, connection);
 		break;
 	case HTTP_BAD:
-		bad_request(front, connection);
+		bad_request(front, connection, http_parser_status(http),
+			http_parser_reason(http));
 		break;
 	default:
 		return false;
 	}
 	return !connection->closing && !connection->deaf;
+}
+
+/*
+ * A client that has ended its side says no more: when all that it had said is
+ * taken in, the last answer ends the connection.
+ */
+static void half_close(struct front *front, struct connection *connection)
+{
+	if (connection->closing || connection->deaf || connection->paused)
+		return;
+	if (connection->receiving != FRONT_NONE ||
+		(connection->parser != FRONT_NONE &&
+			http_parser_begun(
+				&front->parsers[connection->parser].http))) {
+		bad_request(front, connection, 400,
+			"the connection ended before the request did");
+		return;
+	}
+	parser_give(front, connection);
+	front_timer_stop(&connection->read_timer);
+	if (connection->first == FRONT_NONE) {
+		connection_close(front, connection);
+		return;
+	}
+	connection->deaf = true;
+	front->exchanges[connection->last].keep_alive = false;
+	front_timer_start(front, &connection->read_timer, FRONT_TIMER_PROBE);
+}
+
+/*
+ * A client that is gone looks like one that only said its end, and before the
+ * answer begins nothing is sent that it could reset. So a client from which
+ * nothing can come is sent what every HTTP/1.1 client may discard (RFC 9110
+ * section 15.2): if it is gone, what is generated for it ends.
+ */
+void connection_probe(struct front *front, struct connection *connection)
+{
+	struct exchange *exchange;
+
+	if (connection->first == FRONT_NONE)
+		return;
+	exchange = &front->exchanges[connection->first];
+	if (!exchange->answered && !exchange->http_10)
+		exchange_send_continue(front, exchange);
 }
 
 static size_t on_data(struct front *front, struct connection *connection,
@@ -198,6 +242,8 @@ static size_t on_data(struct front *front, struct connection *connection,
 		at += taken;
 		more = take_event(front, connection, what);
 	}
+	if (connection->half_closed)
+		half_close(front, connection);
 	return connection->closing || connection->deaf ? event->length : at;
 }
 
@@ -222,26 +268,6 @@ static void on_opened(struct front *front, const struct stream_event *event)
 	counter_add(&front->counters->connections_total, 1);
 	/* The first request has the time of a header, later ones more. */
 	front_timer_start(front, &connection->read_timer, FRONT_TIMER_HEADER);
-}
-
-/*
- * A half-closed stream looks like a client that has gone, and for a server
- * that computes at length it is the only sign of one: what is being generated
- * ends. Answers that are complete are still delivered.
- */
-static void on_peer_done(struct front *front, struct connection *connection)
-{
-	uint32_t at = connection->first;
-
-	connection->deaf = true;
-	for (; at != FRONT_NONE; at = front->exchanges[at].next)
-		if (!front->exchanges[at].complete)
-			break;
-	if (at != FRONT_NONE || connection->first == FRONT_NONE) {
-		connection_close(front, connection);
-		return;
-	}
-	front->exchanges[connection->last].keep_alive = false;
 }
 
 static void on_closed(struct front *front, struct connection *connection)
@@ -278,8 +304,8 @@ size_t front_on_event(void *arg, const struct stream_event *event)
 			connection_advance(front, connection);
 		break;
 	case STREAM_PEER_DONE:
-		if (!connection->closing)
-			on_peer_done(front, connection);
+		connection->half_closed = true;
+		half_close(front, connection);
 		break;
 	default:
 		on_closed(front, connection);

@@ -35,6 +35,7 @@
 #define FRONT_SEND_BYTES ((size_t)65536) /* a stream's buffer */
 #define FRONT_RECEIVE_BYTES ((size_t)16384)
 #define FRONT_FLIGHT_TOKENS 64 /* handed to a worker and not answered for */
+#define FRONT_PROBE_NS (1 * NS_PER_S)
 #define FRONT_BEAT_NS (100 * NS_PER_MS)
 #define FRONT_STANDSTILL_NS (2 * NS_PER_S) /* beat or progress: unhealthy */
 
@@ -42,6 +43,7 @@ enum front_timer_kind {
 	FRONT_TIMER_IDLE,
 	FRONT_TIMER_HEADER,
 	FRONT_TIMER_BODY,
+	FRONT_TIMER_PROBE, /* is a half-closed client still there? */
 	FRONT_TIMER_STALL,
 	FRONT_TIMER_REQUEST,
 	FRONT_TIMER_COUNT
@@ -69,6 +71,7 @@ struct connection {
 	bool open;
 	bool closing; /* close() was called: no more input or output */
 	bool deaf; /* input is thrown away */
+	bool half_closed; /* the client has ended its side */
 	bool paused; /* input waits for an exchange to end */
 	bool waiting; /* asked for WRITABLE */
 	enum front_service service;
@@ -231,6 +234,8 @@ void connection_close(struct front *front, struct connection *connection);
 void connection_abort(struct front *front, struct connection *connection);
 /* An exchange has left the row: read on, answer the next one, or close. */
 void connection_advance(struct front *front, struct connection *connection);
+/* Find out whether a half-closed client is gone. */
+void connection_probe(struct front *front, struct connection *connection);
 /* Nothing in progress: may be closed without harm. */
 bool connection_is_idle(const struct connection *connection);
 

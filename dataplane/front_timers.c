@@ -24,6 +24,8 @@ static uint64_t duration(const struct front *front, enum front_timer_kind kind)
 		return limits->header_timeout_ns;
 	case FRONT_TIMER_BODY:
 		return limits->body_timeout_ns;
+	case FRONT_TIMER_PROBE:
+		return FRONT_PROBE_NS;
 	case FRONT_TIMER_STALL:
 		return limits->stall_timeout_ns;
 	default:
@@ -68,6 +70,8 @@ static void expire(
 	assert(connection->open);
 	if (kind == FRONT_TIMER_STALL)
 		connection_abort(front, connection);
+	else if (kind == FRONT_TIMER_PROBE)
+		connection_probe(front, connection);
 	else if (kind == FRONT_TIMER_BODY &&
 		 connection->receiving != FRONT_NONE)
 		exchange_timeout(

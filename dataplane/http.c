@@ -54,6 +54,11 @@ void http_parser_next(struct http_parser *parser)
 	parser->reason = "";
 }
 
+bool http_parser_begun(const struct http_parser *parser)
+{
+	return parser->head_bytes > 0;
+}
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')

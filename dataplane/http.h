@@ -99,6 +99,9 @@ enum http_event http_parser_feed(struct http_parser *parser, const char *data,
 /* The piece of the body of the last HTTP_BODY_DATA, inside `data`. */
 struct http_text http_parser_body(const struct http_parser *parser);
 
+/* Has a byte of a request come that is not complete yet? */
+bool http_parser_begun(const struct http_parser *parser);
+
 /* After HTTP_DONE: ready for the next request of the connection. */
 void http_parser_next(struct http_parser *parser);
 

@@ -27,8 +27,9 @@
  * End:   close() flushes then closes; abort() resets. CLOSED is the last
  *        event of a stream and comes exactly once, whoever ended it; after
  *        it the id is dead. Half-close by the peer is PEER_DONE: sending goes
- *        on; bytes that were not consumed yet can still be resumed. No other
- *        event follows close() or abort().
+ *        on; bytes that were not consumed yet can still be resumed. A peer
+ *        that is gone altogether looks alike, until it answers what is sent
+ *        with a reset: CLOSED. No other event follows close() or abort().
  *
  * Bounds: streams, buffer bytes per stream and in all are fixed at create;
  *        accepting stops (backlog, SYN cookies) when they are used up.

@@ -121,8 +121,11 @@ static void complete(
 	enum stream_operation op = (enum stream_operation)(user_data >> 32);
 	uint32_t index = (uint32_t)user_data;
 	struct kernel_stream *s = &k->streams[index];
+	/* A watch speaks more than once, see stream_kernel_input.c. */
+	bool more = flags & IORING_CQE_F_MORE;
 
-	k->operation_count--;
+	if (!more)
+		k->operation_count--;
 	if (op == STREAM_OP_WAKE) {
 		k->wake_armed = false;
 		return;
@@ -132,7 +135,8 @@ static void complete(
 		return;
 	}
 	assert(s->in_flight & op);
-	s->in_flight &= (uint8_t)~op;
+	if (!more)
+		s->in_flight &= (uint8_t)~op;
 	switch (op) {
 	case STREAM_OP_ACCEPT:
 		stream_accepted(k, s, res);

@@ -2,7 +2,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "dataplane/stream_kernel_private.h"
 
@@ -169,11 +171,44 @@ static bool take_result(struct stream_kernel *k, struct kernel_stream *s,
 	return res > 0 && s->raw.memory;
 }
 
+/*
+ * After the peer's end there is nothing to receive, but a peer that is gone
+ * altogether answers what we send with a reset, and only a poll tells of that.
+ * A single one would end at once, as the kernel adds "the peer has ended" to
+ * what it asks; a repeated one says so once and then waits.
+ */
+static void queue_watch(struct stream_kernel *k, struct kernel_stream *s)
+{
+	struct io_uring_sqe *sqe =
+		stream_ring_entry(k, stream_index(k, s), STREAM_OP_RECEIVE);
+
+	s->in_flight |= STREAM_OP_RECEIVE;
+	io_uring_prep_poll_multishot(sqe, s->fd, 0);
+}
+
+static void watched(struct stream_kernel *k, struct kernel_stream *s, int res)
+{
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	if (s->state != STREAM_IS_ENDING && res > 0 &&
+		res & (POLLERR | POLLHUP)) {
+		(void)getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+		stream_finish(k, s, stream_end_of(error));
+	}
+	stream_mark(k, s);
+}
+
 void stream_received(struct stream_kernel *k, struct kernel_stream *s, int res,
 	uint32_t flags)
 {
-	bool any = take_result(k, s, res, flags);
+	bool any;
 
+	if (s->socket_done) {
+		watched(k, s, res);
+		return;
+	}
+	any = take_result(k, s, res, flags);
 	if (s->state == STREAM_IS_ENDING) {
 		stream_mark(k, s);
 		return;
@@ -239,8 +274,13 @@ void stream_input_settle(struct stream_kernel *k, struct kernel_stream *s)
 		 (s->state == STREAM_IS_OPEN && s->tls && !s->stalled &&
 			 s->raw.memory))
 		pump(k, s);
-	if (s->in_flight & STREAM_OP_RECEIVE || s->socket_done)
+	if (s->in_flight & STREAM_OP_RECEIVE)
 		return;
+	if (s->socket_done) {
+		if (s->state == STREAM_IS_OPEN)
+			queue_watch(k, s);
+		return;
+	}
 	if (is_dropping(s))
 		stream_input_drop(k, s);
 	else if (!is_reading(s) || s->stalled || (s->tls && s->raw.memory))

@@ -153,6 +153,9 @@ static void forget_completions(struct stream_kernel *k)
 		uint64_t op = cqe->user_data >> 32;
 		uint32_t index = (uint32_t)cqe->user_data;
 
+		seen++;
+		if (cqe->flags & IORING_CQE_F_MORE)
+			continue;
 		if (op == STREAM_OP_ACCEPT && cqe->res >= 0)
 			close(cqe->res);
 		if (op == STREAM_OP_WAKE)
@@ -160,7 +163,6 @@ static void forget_completions(struct stream_kernel *k)
 		else if (op != STREAM_OP_DRAIN)
 			k->streams[index].in_flight &= (uint8_t)~op;
 		k->operation_count--;
-		seen++;
 	}
 	io_uring_cq_advance(&k->ring, seen);
 }

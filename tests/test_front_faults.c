@@ -58,6 +58,19 @@ static void check_alive(void)
 	front_case_settle(&c);
 }
 
+static bool is_aborted(struct front_case *unused, void *arg)
+{
+	(void)unused;
+	return fake_stream_was_aborted(*(uint32_t *)arg) &&
+	       fake_stream_is_closed(*(uint32_t *)arg);
+}
+
+static bool is_closed(struct front_case *unused, void *arg)
+{
+	(void)unused;
+	return fake_stream_is_closed(*(uint32_t *)arg);
+}
+
 /* --- clients that go ------------------------------------------------------------------ */
 
 static void gone(void (*leave)(uint32_t client))
@@ -92,9 +105,126 @@ static void test_front__client_resets(void)
 	gone(fake_stream_reset);
 }
 
-static void test_front__client_half_closes(void)
+/* As `nc -N`: the end of the client's side is not the end of its interest. */
+static void test_front__half_closed_client_is_answered(void)
 {
-	gone(fake_stream_peer_done);
+	static const char *const bodies[] = {STREAM, TEXT "}"};
+
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+		struct ring_message m;
+		uint32_t client;
+
+		front_case_open(&c);
+		client = post(bodies[i]);
+		m = front_case_pop(&c, 0);
+		fake_stream_peer_done(client);
+		front_case_settle(&c);
+		front_case_answer(&c, &m, "...", FINISH_LENGTH);
+		CU_ASSERT(front_case_turn(&c, is_closed, &client));
+		CU_ASSERT(!fake_stream_was_aborted(client));
+		CU_ASSERT(has(client, "HTTP/1.1 200 "));
+		CU_ASSERT(has(client, i == 0 ? "data: [DONE]\n\n\r\n0\r\n\r\n"
+					     : "\"text\":\"...\""));
+		front_case_settle(&c);
+		check_alive();
+		front_case_close(&c);
+	}
+}
+
+/* Three requests for a row of two, and then the end: all are answered. */
+static void test_front__half_closed_row_is_answered(void)
+{
+	struct ring_message m;
+	uint32_t client;
+
+	front_case_prepare(&c, 1);
+	c.setup.limits.pipelined_count = 2;
+	front_case_start(&c);
+	client = front_case_connect(&c, 0);
+	for (int i = 0; i < 3; i++)
+		front_case_post(client, "/v1/completions", "", TEXT "}");
+	fake_stream_peer_done(client);
+	for (int i = 0; i < 3; i++) {
+		m = front_case_pop(&c, 0);
+		front_case_answer(&c, &m,
+			i == 0   ? "."
+			: i == 1 ? ".."
+				 : "...",
+			FINISH_LENGTH);
+	}
+	CU_ASSERT(front_case_turn(&c, is_closed, &client));
+	CU_ASSERT(has(client, "\"text\":\".\""));
+	CU_ASSERT(has(client, "\"text\":\"..\""));
+	CU_ASSERT(has(client, "\"text\":\"...\""));
+	front_case_settle(&c);
+	front_case_close(&c);
+}
+
+static void test_front__half_closed_in_a_request(void)
+{
+	static const char *const parts[] = {"GET /v",
+		"POST /v1/completions HTTP/1.1\r\nHost: h\r\n"
+		"Content-Length: 10\r\n\r\n{",
+		""};
+
+	front_case_open(&c);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		uint32_t client = front_case_connect(&c, 0);
+
+		front_case_say(client, parts[i]);
+		fake_stream_peer_done(client);
+		CU_ASSERT(front_case_turn(&c, is_closed, &client));
+		if (parts[i][0] == '\0')
+			CU_ASSERT_STRING_EQUAL(
+				fake_stream_output(client, NULL), "")
+		else
+			CU_ASSERT(has(client, "HTTP/1.1 400 "));
+	}
+	check_alive();
+	front_case_close(&c);
+}
+
+/* Nothing is sent that a client that is gone could reset: it is asked. */
+static void test_front__half_closed_client_is_probed(void)
+{
+	struct ring_message m;
+	uint32_t client;
+
+	front_case_open(&c);
+	client = post(TEXT "}");
+	m = front_case_pop(&c, 0);
+	fake_stream_peer_done(client);
+	expect(client, "HTTP/1.1 100 Continue\r\n\r\n");
+	fake_stream_reset(client);
+	CU_ASSERT_EQUAL(front_case_pop(&c, 0).kind, RING_CANCEL);
+	front_case_run(&c, m.slot);
+	front_case_finish(&c, &m, FINISH_CANCELLED);
+	front_case_settle(&c);
+	check_alive();
+	front_case_close(&c);
+}
+
+/* Its end does not free a client from reading. */
+static void test_front__half_closed_client_that_never_reads(void)
+{
+	struct ring_message m;
+	uint32_t client;
+
+	front_case_prepare(&c, 1);
+	c.setup.limits.stall_timeout_ns = 1;
+	front_case_start(&c);
+	client = post(STREAM);
+	m = front_case_pop(&c, 0);
+	fake_stream_room(client, 10);
+	fake_stream_peer_done(client);
+	front_case_run(&c, m.slot);
+	front_case_write(&c, m.slot, some_id(), 0);
+	front_case_tell(&c, &m);
+	CU_ASSERT(front_case_turn(&c, is_aborted, &client));
+	CU_ASSERT_EQUAL(front_case_pop(&c, 0).kind, RING_CANCEL);
+	front_case_finish(&c, &m, FINISH_CANCELLED);
+	front_case_settle(&c);
+	front_case_close(&c);
 }
 
 static void test_front__client_goes_while_its_prompt_is_parsed(void)
@@ -117,13 +247,6 @@ static void test_front__client_goes_while_its_prompt_is_parsed(void)
 	front_case_settle(&c);
 	check_alive();
 	front_case_close(&c);
-}
-
-static bool is_aborted(struct front_case *unused, void *arg)
-{
-	(void)unused;
-	return fake_stream_was_aborted(*(uint32_t *)arg) &&
-	       fake_stream_is_closed(*(uint32_t *)arg);
 }
 
 static void test_front__client_that_does_not_read(void)
@@ -184,12 +307,6 @@ static void test_front__client_that_never_reads_is_cut_off(void)
 }
 
 /* --- time ---------------------------------------------------------------------------------- */
-
-static bool is_closed(struct front_case *unused, void *arg)
-{
-	(void)unused;
-	return fake_stream_is_closed(*(uint32_t *)arg);
-}
 
 static void test_front__slow_header_idle_and_body(void)
 {
@@ -731,7 +848,11 @@ int main(void)
 {
 	static const struct suite_case cases[] = {
 		SUITE_CASE(front__client_resets),
-		SUITE_CASE(front__client_half_closes),
+		SUITE_CASE(front__half_closed_client_is_answered),
+		SUITE_CASE(front__half_closed_row_is_answered),
+		SUITE_CASE(front__half_closed_in_a_request),
+		SUITE_CASE(front__half_closed_client_is_probed),
+		SUITE_CASE(front__half_closed_client_that_never_reads),
 		SUITE_CASE(front__client_goes_while_its_prompt_is_parsed),
 		SUITE_CASE(front__client_that_does_not_read),
 		SUITE_CASE(front__client_that_never_reads_is_cut_off),

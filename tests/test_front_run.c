@@ -170,6 +170,56 @@ out:
 	free(out);
 }
 
+/* Its end alone says nothing; what it is sent, it resets. */
+static void test_front_run__a_client_that_is_gone_is_cancelled(void)
+{
+	static const char *const bodies[] = {
+		TEXT "}", TEXT ",\"stream\":true}"};
+
+	if (!start())
+		return;
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+		struct ring_message m;
+		int fd = dial();
+
+		post(fd, bodies[i]);
+		m = pop();
+		front_case_run(&c, m.slot);
+		close(fd);
+		if (i == 1) {
+			front_case_write(&c, m.slot, 20, 0);
+			front_case_tell(&c, &m);
+		}
+		CU_ASSERT_EQUAL(pop().kind, RING_CANCEL);
+		front_case_finish(&c, &m, FINISH_CANCELLED);
+	}
+	front_stop(c.front);
+	finish();
+}
+
+static void test_front_run__half_closed_client_is_answered(void)
+{
+	char *out = suite_calloc(1, OUTPUT_BYTES);
+	struct ring_message m;
+	int fd;
+
+	if (!start())
+		goto out;
+	fd = dial();
+	post(fd, TEXT "}");
+	CU_ASSERT_EQUAL(shutdown(fd, SHUT_WR), 0);
+	m = pop();
+	answer(&m);
+	CU_ASSERT(read_until(fd, out, NULL));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "HTTP/1.1 200 "));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "}}}"));
+	close(fd);
+	front_stop(c.front);
+	finish();
+out:
+	free(out);
+}
+
 static void test_front_run__stop_lets_a_request_end(void)
 {
 	char *out = suite_calloc(1, OUTPUT_BYTES);
@@ -262,6 +312,8 @@ int main(void)
 {
 	static const struct suite_case cases[] = {
 		SUITE_CASE(front_run__serves_and_keeps_the_connection),
+		SUITE_CASE(front_run__a_client_that_is_gone_is_cancelled),
+		SUITE_CASE(front_run__half_closed_client_is_answered),
 		SUITE_CASE(front_run__stop_lets_a_request_end),
 		SUITE_CASE(front_run__second_stop_does_not_wait),
 		SUITE_CASE(front_run__reload_changes_keys),

@@ -44,6 +44,26 @@ static void test_peer_done__sending_goes_on(void)
 	case_end(&c);
 }
 
+/* A peer that is gone looks like one that has ended, until it is sent to. */
+static void test_peer_done__a_peer_that_is_gone(void)
+{
+	struct stream_limits limits = case_limits();
+	struct stream_case c;
+	int fd;
+
+	case_begin(&c, &limits, case_swallow);
+	fd = client_connect(&c);
+	CU_ASSERT_TRUE_FATAL(case_run_opened(&c, 1));
+	close(fd);
+	CU_ASSERT_TRUE(case_run_until(&c, has_peer_done, NULL));
+	case_settle(&c);
+	CU_ASSERT_EQUAL(c.closed_count, 0);
+	CU_ASSERT_EQUAL(case_send(&c, c.last_opened, "news", 4), 0);
+	CU_ASSERT_TRUE(case_run_closed(&c, 1));
+	CU_ASSERT_EQUAL(case_record(&c, c.last_opened)->end, STREAM_END_RESET);
+	case_end(&c);
+}
+
 static void test_closed__reset_by_the_peer(void)
 {
 	struct stream_limits limits = case_limits();
@@ -427,6 +447,7 @@ int main(void)
 {
 	static const struct suite_case cases[] = {
 		SUITE_CASE(peer_done__sending_goes_on),
+		SUITE_CASE(peer_done__a_peer_that_is_gone),
 		SUITE_CASE(closed__reset_by_the_peer),
 		SUITE_CASE(closed__reset_while_sending),
 		SUITE_CASE(close__flushes),

@@ -67,8 +67,8 @@ static uint32_t deliver_end(uint32_t index)
 {
 	struct stream *s = &fake.streams[index];
 
-	if (s->peer_done && !s->peer_told && s->in_at == s->in_end &&
-		!s->closing) {
+	if (s->peer_done && !s->peer_told &&
+		(!s->fresh || s->in_at == s->in_end) && !s->closing) {
 		s->peer_told = true;
 		deliver(index, (struct stream_event){.kind = STREAM_PEER_DONE});
 		return 1;
