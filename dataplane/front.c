@@ -325,22 +325,26 @@ static void close_idle(struct front *front)
 			connection_close(front, &front->connections[i]);
 }
 
-static void begin_drain(struct front *front)
+/* From here on nobody connects, and an answer ends its connection. */
+static void stop_listening(struct front *front)
 {
-	front->draining = true;
-	front_beat(front, BEAT_DRAINING);
+	front->ending = true;
 	front->loop.ops->drain(&front->loop);
 	close_idle(front);
 }
 
-/* Turn until nothing is open, at most until `end_ns` or a second stop. */
+/*
+ * Turn until no request is open, and once we listen no more, no connection;
+ * at most until `end_ns` or a second stop.
+ */
 static void drain_until(struct front *front, uint64_t end_ns, bool patient)
 {
 	uint32_t work = 0;
 
 	while (front->now_ns < end_ns && !(patient && stops(front) > 1)) {
 		if (front->exchange_used == 0 &&
-			front->counters->connections_open == 0)
+			(!front->ending ||
+				front->counters->connections_open == 0))
 			return;
 		work = front_turn(
 			front, (struct mono){wait_until(front, work)});
@@ -360,6 +364,17 @@ static void end_all(struct front *front)
 	drain_until(front, front->now_ns + LINGER_NS, false);
 }
 
+static void drain(struct front *front)
+{
+	uint64_t end_ns = front->now_ns + front->setup.limits.drain_timeout_ns;
+
+	front->draining = true;
+	front_beat(front, BEAT_DRAINING);
+	drain_until(front, end_ns, true);
+	stop_listening(front);
+	drain_until(front, end_ns, true);
+}
+
 int front_run(struct front *front, struct error *err)
 {
 	uint32_t work = 0;
@@ -370,9 +385,7 @@ int front_run(struct front *front, struct error *err)
 	while (stops(front) == 0)
 		work = front_turn(
 			front, (struct mono){wait_until(front, work)});
-	begin_drain(front);
-	drain_until(front, front->now_ns + front->setup.limits.drain_timeout_ns,
-		true);
+	drain(front);
 	end_all(front);
 	front_beat(front, BEAT_DRAINING);
 	return 0;

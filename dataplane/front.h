@@ -120,8 +120,14 @@ int front_create(const struct front_setup *setup, const struct segment *segment,
 	struct front **out, struct error *err);
 
 /*
- * Serve until front_stop(), then drain: readiness goes red, listeners close,
- * open requests end or time out. Runs on the calling thread.
+ * Serve until front_stop(), then drain: /ready goes red while requests that
+ * are open go on to their end. All listeners stay open meanwhile, so that
+ * whoever probes, scrapes or still sends here is answered and not refused:
+ * /ready 503, /live 200, /health and /metrics as ever, and a request for
+ * tokens gets 503 with retry-after-ms, on kept connections too. Each answer
+ * of a drain ends its connection. When no request is open the listeners and
+ * idle connections close; what is left after drain_timeout_ns is cut off.
+ * Runs on the calling thread.
  */
 int front_run(struct front *front, struct error *err);
 

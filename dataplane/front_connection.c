@@ -346,7 +346,7 @@ void connection_advance(struct front *front, struct connection *connection)
 		serve_first(front, &front->exchanges[connection->first]);
 		return;
 	}
-	if (front->draining && connection->parser == FRONT_NONE)
+	if (front->ending && connection->parser == FRONT_NONE)
 		connection_close(front, connection);
 	else if (connection->parser == FRONT_NONE)
 		front_timer_start(

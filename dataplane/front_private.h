@@ -198,7 +198,8 @@ struct front {
 	size_t body_bytes; /* in all exchanges */
 	uint64_t now_ns, beat_ns, idle_since_ns;
 	uint64_t turn_count;
-	bool draining;
+	bool draining; /* no new work */
+	bool ending; /* and no new connection */
 	struct api_text page; /* for answers made here */
 	char date[32]; /* RFC 9110 date of date_s */
 	int64_t date_s;

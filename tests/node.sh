@@ -75,8 +75,8 @@ start() {
 }
 ctl() { "$ctl" --control "$work/run/control" "$@"; }
 ask() { curl -sS -m 60 -H 'content-type: application/json' "$@"; }
-completion() { # MAX_TOKENS [FIELDS]
-	ask "$api/v1/completions" -d "{\"model\":\"woven\",\"prompt\":\"hello\",\"max_tokens\":$1${2:-}}"
+completion() { # MAX_TOKENS [OPTION OF CURL]
+	ask ${2:-} "$api/v1/completions" -d "{\"model\":\"woven\",\"prompt\":\"hello\",\"max_tokens\":$1}"
 }
 # A streamed answer in the background; $stream is its process.
 stream() { # FILE MAX_TOKENS
@@ -218,10 +218,14 @@ eventually reply_is "$admin/health" 200 && [ "$red" = 0 ]
 verdict engine_stopped__health_goes_red_and_back $?
 
 # --- the end --------------------------------------------------------------------------------
-stream "$work/a" 1500
+stream "$work/a" 4000
 kill -TERM "$node"
 eventually logged "draining"
-! completion 3 >"$work/out" 2>&1
+completion 3 -i >"$work/out" 2>"$work/err"
+grep -q '^HTTP/1.1 503 ' "$work/out" && grep -qi '^retry-after-ms: ' "$work/out" &&
+	grep -q '"code":"draining"' "$work/out" && reply_is "$api/ready" 503 &&
+	reply_is "$admin/ready" 503 && reply_is "$admin/live" 200 &&
+	ask "$admin/metrics" | grep -q '^heddle_'
 refused=$?
 wait "$stream"
 [ $? = 0 ] && grep -qx 'data: \[DONE\]' "$work/a" && [ "$refused" = 0 ] &&

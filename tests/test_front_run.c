@@ -23,7 +23,7 @@
 
 static struct front_case c;
 static pthread_t thread;
-static uint16_t port;
+static uint16_t ports[2]; /* clients, admin */
 
 static void *run(void *arg)
 {
@@ -33,7 +33,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static int listening(void)
+static int listening(uint16_t *out_port)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -45,7 +45,7 @@ static int listening(void)
 		bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	CU_ASSERT_EQUAL_FATAL(listen(fd, 16), 0);
 	getsockname(fd, (struct sockaddr *)&address, &length);
-	port = ntohs(address.sin_port);
+	*out_port = ntohs(address.sin_port);
 	return fd;
 }
 
@@ -56,8 +56,8 @@ static bool start(void)
 	int rc;
 
 	front_case_prepare(&c, 1);
-	c.setup.listener_count = 1;
-	c.setup.listeners[0].fd = listening();
+	c.setup.listeners[0].fd = listening(&ports[0]);
+	c.setup.listeners[1].fd = listening(&ports[1]);
 	rc = front_create(&c.setup, &c.segment, &c.front, &err);
 	if (rc == -ENOSYS || rc == -EPERM) {
 		suite_skip(err.text);
@@ -77,7 +77,7 @@ static void finish(void)
 	front_case_close(&c);
 }
 
-static int dial(void)
+static int dial_to(uint16_t port)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET,
 		.sin_port = htons(port),
@@ -91,6 +91,11 @@ static int dial(void)
 		return -1;
 	}
 	return fd;
+}
+
+static int dial(void)
+{
+	return dial_to(ports[0]);
 }
 
 static void post(int fd, const char *body)
@@ -220,28 +225,85 @@ out:
 	free(out);
 }
 
+/* The whole answer of a GET on a connection of its own. */
+static void get(uint16_t port, const char *path, char *out)
+{
+	char text[256];
+	int length = snprintf(
+		text, sizeof(text), "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path);
+	int fd = dial_to(port);
+
+	out[0] = '\0';
+	CU_ASSERT_FATAL(fd >= 0);
+	CU_ASSERT_EQUAL(write(fd, text, (size_t)length), length);
+	CU_ASSERT(read_until(fd, out, NULL));
+	close(fd);
+}
+
+static bool is_draining(void)
+{
+	return __atomic_load_n(
+		       &segment_beat(&c.segment, ROLE_INDEX_FRONT)->state,
+		       __ATOMIC_ACQUIRE) == BEAT_DRAINING;
+}
+
+static void check_drain_answers(int kept, char *out)
+{
+	static const struct {
+		const char *path;
+		int listener, status;
+	} pages[] = {{"/ready", 0, 503}, {"/ready", 1, 503}, {"/live", 0, 200},
+		{"/live", 1, 200}, {"/metrics", 1, 200}, {"/health", 0, 200},
+		{"/health", 1, 200}};
+
+	for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+		char status[16];
+
+		snprintf(status, sizeof(status), "HTTP/1.1 %d ",
+			pages[i].status);
+		front_case_beat(&c, 0);
+		get(ports[pages[i].listener], pages[i].path, out);
+		CU_ASSERT_EQUAL(strncmp(out, status, strlen(status)), 0);
+		CU_ASSERT_PTR_NOT_NULL(strstr(out, "connection: close\r\n"));
+	}
+	out[0] = '\0';
+	post(kept, TEXT "}");
+	CU_ASSERT(read_until(kept, out, NULL));
+	CU_ASSERT_EQUAL(strncmp(out, "HTTP/1.1 503 ", 13), 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "retry-after-ms: "));
+	CU_ASSERT_PTR_NOT_NULL(strstr(out, "\"code\":\"draining\""));
+}
+
 static void test_front_run__stop_lets_a_request_end(void)
 {
 	char *out = suite_calloc(1, OUTPUT_BYTES);
 	struct ring_message m;
-	int fd, idle;
+	int fd, kept, idle;
 
 	if (!start())
 		goto out;
 	fd = dial();
+	kept = dial();
 	idle = dial();
 	post(fd, TEXT "}");
 	m = pop();
 	front_stop(c.front);
-	/* An idle connection ends at once, and no new one is taken. */
-	CU_ASSERT(read_until(idle, out, NULL));
-	close(idle);
+	while (!is_draining())
+		sched_yield();
+	check_drain_answers(kept, out);
+	close(kept);
 	answer(&m);
+	out[0] = '\0';
 	CU_ASSERT(read_until(fd, out, NULL));
 	CU_ASSERT_PTR_NOT_NULL(strstr(out, "connection: close\r\n"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(out, "}}}"));
 	close(fd);
+	/* With the last request everything ends. */
+	CU_ASSERT(read_until(idle, out, NULL));
+	close(idle);
 	finish();
+	CU_ASSERT_EQUAL(dial(), -1);
+	CU_ASSERT_EQUAL(dial_to(ports[1]), -1);
 out:
 	free(out);
 }
