@@ -9,6 +9,11 @@
 
 #include "base/wake.h"
 
+uint32_t wake_word(const struct wake *wake)
+{
+	return __atomic_load_n(&wake->word, __ATOMIC_SEQ_CST);
+}
+
 uint32_t wake_arm(struct wake *wake)
 {
 	/*

@@ -15,7 +15,9 @@
  *        it does not sleep.
  * Trust: the word is a hint. A process gone wrong can wake a role too often
  *        or never; the sleeper's `until` bounds the latter.
- * Threads: one sleeps (wake_arm to wake_disarm), any number post.
+ * Threads: one sleeps (wake_arm to wake_disarm), any number post. Where the
+ *        one sleeps on something else as well, a second thread may do its
+ *        waiting and hand the wake on (dataplane/front_waker.c).
  */
 #ifndef HEDDLE_BASE_WAKE_H
 #define HEDDLE_BASE_WAKE_H
@@ -29,6 +31,9 @@ struct wake {
 	_Alignas(CACHE_LINE_BYTES) uint32_t word; /* grows with each post */
 	uint32_t asleep; /* someone is about to wait */
 };
+
+/* The word as it is now. */
+uint32_t wake_word(const struct wake *wake);
 
 /* Say that a wait may follow; returns the word to wait on. */
 uint32_t wake_arm(struct wake *wake);

@@ -7,8 +7,8 @@
  *        it closes the half of a rank that died (base/segment.h).
  *
  * Life:  starting -> serving -> draining -> ending -> gone.
- *        Draining: the listeners close, the dataplane serves what is open,
- *        at most drain-timeout. Ending: the ranks stop. A second SIGTERM
+ *        Draining: the dataplane ends what is open, at most drain-timeout,
+ *        and refuses what is new (dataplane/front.h). Ending: the ranks stop. A second SIGTERM
  *        cuts the drain short, a third one kills.
  *
  * Death: a role that dies while the node serves is started again, at once

@@ -10,7 +10,6 @@
 #include "dataplane/front_private.h"
 
 #define IDLE_WAIT_NS (50 * NS_PER_MS)
-#define BUSY_WAIT_NS (50 * NS_PER_US) /* the rings have no bell */
 #define LINGER_NS (1 * NS_PER_S) /* for the last bytes at the end */
 
 void front_clock(struct front *front)
@@ -159,6 +158,7 @@ static void begin(struct front *front, const struct front_setup *setup,
 	front->counters = segment_front_counters(segment);
 	counter_set(&front->counters->connections_open, 0);
 	front->beat = segment_beat(segment, ROLE_INDEX_FRONT);
+	front->wake = segment_wake(segment, ROLE_INDEX_FRONT);
 	front->parser_free = front->exchange_free = FRONT_NONE;
 	front->dirty_slots = front->dirty_exchanges = FRONT_NONE;
 	front_clock(front);
@@ -193,6 +193,8 @@ int front_create_over(const struct front_setup *setup,
 		rc = front_open_streams(front, opener, err);
 	if (rc == 0)
 		rc = start_workers(front, err);
+	if (rc == 0)
+		rc = front_waker_start(front, err);
 	if (rc) {
 		front_destroy(front);
 		return rc;
@@ -223,6 +225,7 @@ void front_destroy(struct front *front)
 {
 	if (!front)
 		return;
+	front_waker_stop(front);
 	for (uint32_t i = 0; i < front->worker_started; i++)
 		while (!text_worker_try_stop(&front->workers[i].text)) {
 			front_notes_drop(front);
@@ -279,27 +282,39 @@ static void take_reload(struct front *front)
 
 static uint64_t wait_until(const struct front *front, uint32_t work)
 {
-	uint64_t busy = front->now_ns + BUSY_WAIT_NS;
-
 	if (work > 0)
 		return front->now_ns;
-	if (front->slot_used > 0)
-		return front_timers_next(front, busy);
 	return front_timers_next(front, front->now_ns + IDLE_WAIT_NS);
+}
+
+/*
+ * Before a wait: workers and other roles are to wake us. What came before
+ * they know that is seen now, not slept over.
+ */
+static uint32_t fall_asleep(struct front *front)
+{
+	text_bell_set(&front->bell);
+	(void)wake_arm(front->wake);
+	return front_rings_poll(front) + front_notes_poll(front);
+}
+
+static void wake_up(struct front *front)
+{
+	text_bell_clear(&front->bell);
+	wake_disarm(front->wake);
+	front_clock(front);
 }
 
 uint32_t front_turn(struct front *front, struct mono until)
 {
-	uint32_t work;
+	uint32_t work = 0;
 
-	text_bell_set(&front->bell);
-	/* What came before the bell was set is seen now, not slept over. */
-	work = front_notes_poll(front);
+	if (until.ns > front->now_ns)
+		work = fall_asleep(front);
 	if (work > 0)
 		until.ns = front->now_ns;
 	work += front->loop.ops->poll(&front->loop, until);
-	text_bell_clear(&front->bell);
-	front_clock(front);
+	wake_up(front);
 	work += front_rings_poll(front);
 	work += front_notes_poll(front);
 	work += front_retry(front);

@@ -10,9 +10,10 @@
  *                   -> stream
  *
  * Threads of the role: one network thread (streams, HTTP framing, rings,
- *        slots, timers) and `text_worker_count` text workers. A request
- *        belongs to one worker for its life, so its tokens stay in order. The
- *        network thread allocates nothing per token.
+ *        slots, timers), `text_worker_count` text workers, and one that wakes
+ *        the network thread for other roles. A request belongs to one worker
+ *        for its life, so its tokens stay in order. The network thread
+ *        allocates nothing per token, and sleeps when it has nothing to do.
  *
  * Trust: the role opens no file and sees no model weights: everything comes
  *        in struct front_setup, made by control and sealed before the role

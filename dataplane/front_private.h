@@ -175,6 +175,7 @@ struct front {
 	struct text_shared shared;
 	struct front_counters *counters;
 	struct role_beat *beat;
+	struct wake *wake; /* on which this role sleeps */
 	struct ring *control_ring;
 	uint32_t control_count;
 
@@ -206,6 +207,9 @@ struct front {
 	uint8_t random[4096]; /* ids are cut from here */
 	size_t random_left;
 
+	pthread_t waker; /* see front_waker.c */
+	bool waker_started;
+	bool waker_stop; /* atomic */
 	struct text_bell bell;
 	uint32_t stop_count; /* atomic; front_stop() */
 	pthread_mutex_t reload_lock;
@@ -328,6 +332,10 @@ bool front_post(struct front *front, struct exchange *exchange,
 void slot_first_token(struct front *front, struct front_slot *slot);
 bool front_post_parse(struct front *front, struct exchange *exchange);
 void front_strike(struct front *front);
+
+/* --- front_waker.c ------------------------------------------------------------- */
+int front_waker_start(struct front *front, struct error *err);
+void front_waker_stop(struct front *front);
 
 /* --- front_adopt.c ------------------------------------------------------------- */
 int front_adopt(struct front *front); /* -ENOMEM */

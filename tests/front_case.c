@@ -366,6 +366,7 @@ void front_case_push(
 {
 	CU_ASSERT_FATAL(ring_push(segment_token_ring(&c->segment, rank),
 		FRONT_CASE_RING, &message));
+	wake_post(segment_wake(&c->segment, ROLE_INDEX_FRONT));
 }
 
 void front_case_tell(struct front_case *c, const struct ring_message *request)

@@ -49,6 +49,8 @@ static int listening(uint16_t *out_port)
 	return fd;
 }
 
+static void *(*network)(void *) = run; /* the network thread's work */
+
 /* false: there is no io_uring here, and the test was skipped aloud. */
 static bool start(void)
 {
@@ -65,7 +67,8 @@ static bool start(void)
 	}
 	if (rc)
 		CU_FAIL_FATAL(err.text);
-	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, run, c.front), 0);
+	CU_ASSERT_EQUAL_FATAL(
+		pthread_create(&thread, NULL, network, c.front), 0);
 	return true;
 }
 
@@ -308,6 +311,80 @@ out:
 	free(out);
 }
 
+/*
+ * Nothing but the wake word tells of a token: a wake that is lost leaves the
+ * client waiting until its patience ends.
+ */
+static void *turn_without_end(void *arg)
+{
+	const struct mono never = {UINT64_MAX};
+
+	while (__atomic_load_n(&c.front->stop_count, __ATOMIC_ACQUIRE) == 0)
+		front_turn(arg, never);
+	return front_run(arg, &(struct error){0}) ? arg : NULL;
+}
+
+static void test_front_run__no_token_is_slept_over(void)
+{
+	enum { COUNT = 1000 };
+	char *out = suite_calloc(1, OUTPUT_BYTES);
+	struct ring_message m;
+	int fd;
+
+	network = turn_without_end;
+	if (!start())
+		goto out;
+	fd = dial();
+	post(fd, TEXT ",\"max_tokens\":1100,\"stream\":true}");
+	m = pop();
+	front_case_run(&c, m.slot);
+	for (int i = 0; i < COUNT; i++) {
+		front_case_write(&c, m.slot, 20, 0);
+		front_case_tell(&c, &m);
+		out[0] = '\0';
+		CU_ASSERT_FATAL(read_until(fd, out, "\"text\":\""));
+	}
+	front_case_finish(&c, &m, FINISH_LENGTH);
+	CU_ASSERT(read_until(fd, out, "data: [DONE]"));
+	close(fd);
+	front_stop(c.front);
+	finish();
+out:
+	network = run;
+	free(out);
+}
+
+/* With a request open and nothing to do for it: only the beats go on. */
+static void test_front_run__waiting_is_sleeping(void)
+{
+	struct role_beat *beat;
+	struct ring_message m;
+	uint64_t turns, begun;
+	int fd;
+
+	if (!start())
+		return;
+	beat = segment_beat(&c.segment, ROLE_INDEX_FRONT);
+	fd = dial();
+	post(fd, TEXT "}");
+	m = pop();
+	front_case_run(&c, m.slot);
+	/* The first beat may still count what came before. */
+	for (int i = 0; i < 2; i++) {
+		begun = __atomic_load_n(&beat->beat_ns, __ATOMIC_RELAXED);
+		turns = __atomic_load_n(&beat->progress, __ATOMIC_RELAXED);
+		while (__atomic_load_n(&beat->beat_ns, __ATOMIC_RELAXED) ==
+			begun)
+			sched_yield();
+	}
+	turns = __atomic_load_n(&beat->progress, __ATOMIC_RELAXED) - turns;
+	CU_ASSERT(turns > 0 && turns < 50);
+	front_case_finish(&c, &m, FINISH_LENGTH);
+	close(fd);
+	front_stop(c.front);
+	finish();
+}
+
 static void test_front_run__second_stop_does_not_wait(void)
 {
 	char *out = suite_calloc(1, OUTPUT_BYTES);
@@ -377,6 +454,8 @@ int main(void)
 		SUITE_CASE(front_run__a_client_that_is_gone_is_cancelled),
 		SUITE_CASE(front_run__half_closed_client_is_answered),
 		SUITE_CASE(front_run__stop_lets_a_request_end),
+		SUITE_CASE(front_run__no_token_is_slept_over),
+		SUITE_CASE(front_run__waiting_is_sleeping),
 		SUITE_CASE(front_run__second_stop_does_not_wait),
 		SUITE_CASE(front_run__reload_changes_keys),
 	};
