@@ -65,3 +65,27 @@ void histogram_add(struct histogram *histogram, uint64_t value_ns)
 	counter_add(&histogram->sum_ns, value_ns);
 	counter_add(&histogram->count, 1);
 }
+
+uint64_t tally_bound(uint32_t bucket)
+{
+	static const uint64_t first[] = {1, 2, 5};
+	uint64_t bound = 1;
+
+	assert(bucket < TALLY_BUCKET_COUNT);
+	if (bucket == TALLY_BUCKET_COUNT - 1)
+		return UINT64_MAX;
+	for (uint32_t i = 0; i < bucket / 3; i++)
+		bound *= 10;
+	return bound * first[bucket % 3];
+}
+
+void tally_add(struct tally *tally, uint64_t value)
+{
+	uint32_t i = 0;
+
+	while (value > tally_bound(i))
+		i++;
+	counter_add(&tally->bucket[i], 1);
+	counter_add(&tally->sum, value);
+	counter_add(&tally->count, 1);
+}

@@ -29,6 +29,18 @@ struct histogram {
 	uint64_t bucket[HISTOGRAM_BUCKET_COUNT];
 };
 
+/*
+ * Numbers of things, such as tokens, in buckets 1, 2, 5, 10, ... as vLLM has
+ * them; the last bucket is "more".
+ */
+#define TALLY_BUCKET_COUNT 20
+
+struct tally {
+	uint64_t count;
+	uint64_t sum;
+	uint64_t bucket[TALLY_BUCKET_COUNT];
+};
+
 /* Writer: there is one, so a plain sum; readers take each word whole. */
 /* NOLINTNEXTLINE(readability-non-const-parameter): the store is not seen */
 static inline void counter_add(uint64_t *counter, uint64_t value)
@@ -53,6 +65,12 @@ uint64_t histogram_bound_ns(uint32_t bucket);
 
 /* Writer: one more value. */
 void histogram_add(struct histogram *histogram, uint64_t value_ns);
+
+/* Upper bound of bucket i; UINT64_MAX for the last. */
+uint64_t tally_bound(uint32_t bucket);
+
+/* Writer: one more value. */
+void tally_add(struct tally *tally, uint64_t value);
 
 enum refusal { /* why a request was answered with 4xx or 5xx */
 	REFUSAL_BAD, /* 400 and the other 4xx of the request's own making */
@@ -87,6 +105,10 @@ struct front_counters {
 	struct histogram end_to_end;
 	struct histogram token_to_socket; /* in the log -> given to the NIC */
 	struct histogram refusal; /* received -> refused */
+	struct tally prompt_tokens; /* of each sequence that ended */
+	struct tally output_tokens; /* likewise */
+	struct tally choices_asked; /* n, of each request admitted */
+	struct tally output_asked; /* max_tokens, likewise */
 };
 
 struct engine_counters {

@@ -89,6 +89,23 @@ static void reply(struct front *front, struct exchange *exchange)
 	exchange_answer_take(front, exchange, 200, body.data, body.length);
 }
 
+static void count_asked(struct front *front, const struct exchange *exchange)
+{
+	const struct text_request *text = exchange->text;
+	const struct api_sampling *sampling = &text->api.sampling;
+	uint32_t at = exchange->first_slot;
+
+	tally_add(&front->counters->choices_asked, sampling->choice_count);
+	tally_add(&front->counters->output_asked, sampling->output_max);
+	for (; at != FRONT_NONE; at = front->slots[at].next) {
+		const struct text_choice *choice =
+			&text->choices[front->slots[at].choice];
+
+		front->slots[at].prompt_count =
+			text->api.prompts[choice->prompt].id_count;
+	}
+}
+
 static void on_parsed(struct front *front, struct exchange *exchange)
 {
 	struct front_worker *worker = &front->workers[exchange->worker];
@@ -107,8 +124,10 @@ static void on_parsed(struct front *front, struct exchange *exchange)
 		(void)api_fail_code(&error, 504, "request_timeout",
 			"the request took longer than this server allows");
 	if (!error.status && exchange->first_slot != FRONT_NONE &&
-		front_admit(front, exchange, &error) == 0)
+		front_admit(front, exchange, &error) == 0) {
+		count_asked(front, exchange);
 		return;
+	}
 	if (error.status)
 		exchange_refuse(front, exchange, &error);
 	else
@@ -201,6 +220,8 @@ static void on_choice(struct front *front, struct exchange *exchange,
 
 	if (!slot)
 		return;
+	tally_add(&counters->prompt_tokens, slot->prompt_count);
+	tally_add(&counters->output_tokens, note->value);
 	counter_add(&counters->finished_total[note->reason], 1);
 	histogram_add(
 		&counters->end_to_end, front->now_ns - exchange->received_ns);

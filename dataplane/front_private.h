@@ -137,6 +137,7 @@ struct front_slot {
 	uint32_t parent; /* slot whose prompt it shares, or FRONT_NONE */
 	uint32_t children; /* that share its prompt and live */
 	uint32_t prompt_page, log_page, top_page, bias_page, stop_page;
+	uint32_t prompt_count; /* kept here: see `streams` of the exchange */
 	uint32_t output_max;
 	uint32_t seen; /* tokens that the engine told of */
 	uint32_t posted; /* told to the worker */

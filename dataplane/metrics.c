@@ -5,6 +5,7 @@
  * with heddle_ beside them. The blocks lie in shared memory: each word is
  * read whole, different words may be of slightly different instants.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "dataplane/front_private.h"
@@ -67,33 +68,61 @@ static void tagged(const struct page *page, const char *name, const char *tag,
 
 /* --- histograms ----------------------------------------------------------------- */
 
+/* One line of a distribution: `sum` values up to `bound`. */
+static void bucket(const struct page *page, const char *name, uint32_t rank,
+	const char *bound, uint64_t sum)
+{
+	api_text_printf(page->out, "%s_bucket", name);
+	labels(page, rank);
+	api_text_printf(page->out, ",le=\"%s\"} ", bound);
+	api_text_u64(page->out, sum);
+	api_text_puts(page->out, "\n");
+}
+
+static void total(const struct page *page, const char *name, const char *what,
+	uint32_t rank, double value)
+{
+	api_text_printf(page->out, "%s_%s", name, what);
+	labels(page, rank);
+	api_text_printf(page->out, "} %.12g\n", value);
+}
+
 static void histogram(const struct page *page, const char *name, uint32_t rank,
 	const struct histogram *from)
 {
 	uint64_t sum = 0;
+	char bound[24];
 
-	for (uint32_t i = 0; i < HISTOGRAM_BUCKET_COUNT; i++) {
-		uint64_t bound = histogram_bound_ns(i);
-
+	for (uint32_t i = 0; i + 1 < HISTOGRAM_BUCKET_COUNT; i++) {
 		sum += counter_read(&from->bucket[i]);
-		api_text_printf(page->out, "%s_bucket", name);
-		labels(page, rank);
-		if (bound == UINT64_MAX)
-			api_text_puts(page->out, ",le=\"+Inf\"} ");
-		else
-			api_text_printf(page->out, ",le=\"%.9g\"} ",
-				(double)bound / (double)NS_PER_S);
-		api_text_u64(page->out, sum);
-		api_text_puts(page->out, "\n");
+		snprintf(bound, sizeof(bound), "%.9g",
+			(double)histogram_bound_ns(i) / (double)NS_PER_S);
+		bucket(page, name, rank, bound, sum);
 	}
-	api_text_printf(page->out, "%s_sum", name);
-	labels(page, rank);
-	api_text_printf(page->out, "} %.9g\n",
+	sum += counter_read(&from->bucket[HISTOGRAM_BUCKET_COUNT - 1]);
+	bucket(page, name, rank, "+Inf", sum);
+	total(page, name, "sum", rank,
 		(double)counter_read(&from->sum_ns) / (double)NS_PER_S);
-	api_text_printf(page->out, "%s_count", name);
-	labels(page, rank);
 	/* The same as the last bucket, whatever was written in between. */
-	api_text_printf(page->out, "} %llu\n", (unsigned long long)sum);
+	total(page, name, "count", rank, (double)sum);
+}
+
+static void tally(
+	const struct page *page, const char *name, const struct tally *from)
+{
+	uint64_t sum = 0;
+	char bound[24];
+
+	for (uint32_t i = 0; i + 1 < TALLY_BUCKET_COUNT; i++) {
+		sum += counter_read(&from->bucket[i]);
+		snprintf(bound, sizeof(bound), "%llu",
+			(unsigned long long)tally_bound(i));
+		bucket(page, name, 0, bound, sum);
+	}
+	sum += counter_read(&from->bucket[TALLY_BUCKET_COUNT - 1]);
+	bucket(page, name, 0, "+Inf", sum);
+	total(page, name, "sum", 0, (double)counter_read(&from->sum));
+	total(page, name, "count", 0, (double)sum);
 }
 
 /* --- the dataplane's -------------------------------------------------------------- */
@@ -150,6 +179,17 @@ static const struct front_metric front_histograms[] = {
 		"Request received to its refusal.", FRONT(refusal)},
 };
 
+static const struct front_metric front_tallies[] = {
+	{"vllm:request_prompt_tokens", "histogram", "Tokens of a prompt.",
+		FRONT(prompt_tokens)},
+	{"vllm:request_generation_tokens", "histogram",
+		"Tokens generated for a sequence.", FRONT(output_tokens)},
+	{"vllm:request_params_n", "histogram", "n of a request.",
+		FRONT(choices_asked)},
+	{"vllm:request_params_max_tokens", "histogram",
+		"max_tokens of a request.", FRONT(output_asked)},
+};
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static const void *at(const void *block, size_t offset)
@@ -173,6 +213,12 @@ static void write_front(const struct page *page)
 
 		head(page, m->name, m->type, m->help);
 		histogram(page, m->name, 0, at(front, m->offset));
+	}
+	for (size_t i = 0; i < COUNT(front_tallies); i++) {
+		const struct front_metric *m = &front_tallies[i];
+
+		head(page, m->name, m->type, m->help);
+		tally(page, m->name, at(front, m->offset));
 	}
 }
 

@@ -71,6 +71,25 @@ static void test_histogram_add__every_value_is_counted_once(void)
 	CU_ASSERT_EQUAL(h.sum_ns, sum);
 }
 
+static void test_tally_add__a_bound_belongs_to_its_bucket(void)
+{
+	CU_ASSERT_EQUAL(tally_bound(0), 1);
+	CU_ASSERT_EQUAL(tally_bound(4), 20);
+	CU_ASSERT_EQUAL(tally_bound(18), 1000000);
+	CU_ASSERT_EQUAL(tally_bound(TALLY_BUCKET_COUNT - 1), UINT64_MAX);
+	for (uint32_t i = 0; i + 1 < TALLY_BUCKET_COUNT; i++) {
+		struct tally t = {0};
+		uint64_t bound = tally_bound(i);
+
+		tally_add(&t, bound);
+		tally_add(&t, bound + 1);
+		CU_ASSERT_EQUAL(t.bucket[i], 1);
+		CU_ASSERT_EQUAL(t.bucket[i + 1], 1);
+		CU_ASSERT_EQUAL(t.sum, 2 * bound + 1);
+		CU_ASSERT_EQUAL(t.count, 2);
+	}
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -78,6 +97,7 @@ int main(void)
 		SUITE_CASE(histogram_bound_ns__fine_enough_for_tokens),
 		SUITE_CASE(histogram_add__a_bound_belongs_to_its_bucket),
 		SUITE_CASE(histogram_add__every_value_is_counted_once),
+		SUITE_CASE(tally_add__a_bound_belongs_to_its_bucket),
 	};
 
 	return SUITE_MAIN("counters", cases);

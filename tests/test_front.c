@@ -321,6 +321,7 @@ static void test_front__logprobs_of_a_completion_stream(void)
 
 static void test_front__two_prompts_with_two_choices(void)
 {
+	const struct front_counters *counters;
 	struct request_slot *slots[4];
 	struct ring_message m[4];
 	uint32_t client;
@@ -359,6 +360,14 @@ static void test_front__two_prompts_with_two_choices(void)
 	CU_ASSERT(has(client, ",{\"index\":2,\"text\":\" there\""));
 	CU_ASSERT(has(client, ",{\"index\":3,\"text\":\".\""));
 	CU_ASSERT(has(client, "\"prompt_tokens\":5,\"completion_tokens\":4,"));
+	counters = segment_front_counters(&c.segment);
+	CU_ASSERT_EQUAL(counters->prompt_tokens.count, 4);
+	CU_ASSERT_EQUAL(counters->prompt_tokens.sum, 10);
+	CU_ASSERT_EQUAL(counters->output_tokens.count, 4);
+	CU_ASSERT_EQUAL(counters->output_tokens.sum, 4);
+	CU_ASSERT_EQUAL(counters->choices_asked.count, 1);
+	CU_ASSERT_EQUAL(counters->choices_asked.sum, 2);
+	CU_ASSERT_EQUAL(counters->output_asked.count, 1);
 	front_case_close(&c);
 }
 

@@ -106,6 +106,9 @@ static void test_metrics_write__counters_and_histograms(void)
 	front->finished_total[FINISH_STOP_TEXT] = 3;
 	histogram_add(&front->inter_token, 400 * NS_PER_US);
 	histogram_add(&front->inter_token, 4 * NS_PER_MS);
+	tally_add(&front->prompt_tokens, 1);
+	tally_add(&front->prompt_tokens, 700);
+	tally_add(&front->output_tokens, 2000000);
 	segment_engine_counters(&segment, 1)->running = 9;
 	text = page_text();
 #define LABELS(rank) "{model_name=\"a\\\"b\\\\c\",engine=\"" rank "\""
@@ -126,6 +129,20 @@ static void test_metrics_write__counters_and_histograms(void)
 		"0") ",le=\"+Inf\"} 2");
 	HAS("vllm:inter_token_latency_seconds_sum" LABELS("0") "} 0.0044");
 	HAS("vllm:inter_token_latency_seconds_count" LABELS("0") "} 2");
+	HAS("# TYPE vllm:request_prompt_tokens histogram");
+	HAS("vllm:request_prompt_tokens_bucket" LABELS("0") ",le=\"1\"} 1");
+	HAS("vllm:request_prompt_tokens_bucket" LABELS("0") ",le=\"500\"} 1");
+	HAS("vllm:request_prompt_tokens_bucket" LABELS("0") ",le=\"1000\"} 2");
+	HAS("vllm:request_prompt_tokens_bucket" LABELS("0") ",le=\"+Inf\"} 2");
+	HAS("vllm:request_prompt_tokens_sum" LABELS("0") "} 701");
+	HAS("vllm:request_prompt_tokens_count" LABELS("0") "} 2");
+	HAS("vllm:request_generation_tokens_bucket" LABELS(
+		"0") ",le=\"1000000\"} 0");
+	HAS("vllm:request_generation_tokens_bucket" LABELS(
+		"0") ",le=\"+Inf\"} 1");
+	HAS("vllm:request_generation_tokens_sum" LABELS("0") "} 2000000");
+	HAS("vllm:request_params_n_count" LABELS("0") "} 0");
+	HAS("vllm:request_params_max_tokens_count" LABELS("0") "} 0");
 	HAS("vllm:kv_cache_usage_perc" LABELS("0") "} 0");
 	free(text);
 	close_segment();
