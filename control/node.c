@@ -45,7 +45,7 @@ static bool tell_stop(const struct node_role *role)
 {
 	if (role->pid == 0)
 		return false;
-	(void)role_send(role->channel, ROLE_STOP, "", -1);
+	(void)role_send(role->channel, ROLE_STOP, "", NULL);
 	return true;
 }
 
@@ -98,12 +98,13 @@ void node_stop_now(struct node *node)
 
 /* --- reloading ------------------------------------------------------------------------- */
 
-/* The dataplane takes keys and limits from a new setup. */
+/* The dataplane takes keys, limits and certificate from a new setup. */
 static int send_setup(const struct node *node, struct error *err)
 {
 	const struct node_role *front = &node->roles[0];
 	struct role_setup *setup;
-	int fd, rc;
+	struct role_fds fds = {.count = 1};
+	int rc;
 
 	/* One that is about to start gets the new setup anyway. */
 	if (front->pid == 0)
@@ -113,12 +114,16 @@ static int send_setup(const struct node *node, struct error *err)
 		return error_set(err, ENOMEM, "out of memory");
 	setup->kind = ROLE_FRONT;
 	setup->front = node->setup.front;
-	rc = role_setup_write(setup, &fd, err);
+	rc = role_setup_write(setup, &fds.fd[0], err);
 	free(setup);
 	if (rc)
 		return rc;
-	rc = role_send(front->channel, ROLE_RELOAD, "", fd);
-	close(fd);
+	if (node->setup.front.certificate_fd >= 0) {
+		fds.fd[fds.count++] = node->setup.front.certificate_fd;
+		fds.fd[fds.count++] = node->setup.front.certificate_key_fd;
+	}
+	rc = role_send(front->channel, ROLE_RELOAD, "", &fds);
+	close(fds.fd[0]);
 	return rc ? error_set(err, -rc, "the dataplane cannot be told: %s",
 			    strerror(-rc))
 		  : 0;

@@ -247,14 +247,13 @@ void node_role_ended(struct node *node, struct node_role *role)
 void node_role_heard(struct node *node, struct node_role *role)
 {
 	struct role_message message = {0};
+	struct role_fds fds;
 	char name[32];
-	int fd;
 
 	(void)node;
 	while (role->channel >= 0 &&
-		role_receive(role->channel, &message, &fd) == 1) {
-		if (fd >= 0)
-			close(fd); /* nothing was asked for */
+		role_receive(role->channel, &message, &fds) == 1) {
+		role_fds_close(&fds); /* nothing was asked for */
 		if (message.kind == ROLE_FAILED)
 			snprintf(role->last_end, sizeof(role->last_end), "%s",
 				message.text);

@@ -136,7 +136,7 @@ static int read_model(const struct options *options, struct front_model *model,
 	return rc;
 }
 
-/* --- limits, keys, TLS ---------------------------------------------------------------- */
+/* --- limits and keys ---------------------------------------------------------------- */
 
 static uint32_t small(const struct options *options, enum option_id id)
 {
@@ -183,36 +183,6 @@ static int set_keys(const struct options *options, struct front_setup *front,
 		return 0;
 	return keys_load(options_text(options, OPTION_API_KEYS), front->keys,
 		&front->key_count, err);
-}
-
-static int open_pem(const struct options *options, enum option_id id, int *out,
-	struct error *err)
-{
-	const char *path = options_text(options, id);
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-
-	if (fd < 0)
-		return error_set(err, errno, "%s: %s", path, strerror(errno));
-	*out = fd;
-	return 0;
-}
-
-static int set_tls(const struct options *options, struct front_setup *front,
-	struct error *err)
-{
-	bool certificate = options_is_set(options, OPTION_TLS_CERTIFICATE);
-	int rc;
-
-	if (certificate != options_is_set(options, OPTION_TLS_KEY))
-		return error_set(
-			err, EINVAL, "tls-certificate and tls-key go together");
-	if (!certificate)
-		return 0;
-	rc = open_pem(
-		options, OPTION_TLS_CERTIFICATE, &front->certificate_fd, err);
-	return rc ? rc
-		  : open_pem(options, OPTION_TLS_KEY,
-			    &front->certificate_key_fd, err);
 }
 
 /* --- shape and devices ------------------------------------------------------------------ */
@@ -335,7 +305,7 @@ static int open_all(const struct options *options, struct node_setup *setup,
 	if (rc == 0)
 		rc = set_keys(options, front, err);
 	if (rc == 0)
-		rc = set_tls(options, front, err);
+		rc = node_tls_open(options, front, err);
 	if (rc)
 		return rc;
 	set_limits(options, &front->limits);
@@ -412,13 +382,24 @@ int node_setup_reload(struct node_setup *setup, const struct options *options,
 	if (!fresh)
 		return error_set(err, ENOMEM, "out of memory");
 	*fresh = setup->front;
-	rc = set_keys(options, fresh, err);
+	rc = node_tls_open(options, fresh, err);
+	/* The listeners were made with or without it. */
+	if (rc == 0 && (fresh->certificate_fd < 0) !=
+			       (setup->front.certificate_fd < 0))
+		rc = error_set(err, EINVAL,
+			"tls-certificate: TLS begins or ends with a restart");
+	if (rc == 0)
+		rc = set_keys(options, fresh, err);
 	set_limits(options, &fresh->limits);
 	/* The arrays were made for these. */
 	fresh->limits.connection_count = setup->front.limits.connection_count;
 	fresh->limits.pipelined_count = setup->front.limits.pipelined_count;
-	if (rc == 0)
+	if (rc == 0) {
+		node_tls_close(&setup->front);
 		setup->front = *fresh;
+	} else {
+		node_tls_close(fresh);
+	}
 	free(fresh);
 	return rc;
 }
@@ -427,9 +408,5 @@ void node_setup_close(struct node_setup *setup)
 {
 	node_setup_close_listeners(setup);
 	text_files_close(&setup->text);
-	if (setup->front.certificate_fd >= 0)
-		close(setup->front.certificate_fd);
-	if (setup->front.certificate_key_fd >= 0)
-		close(setup->front.certificate_key_fd);
-	setup->front.certificate_fd = setup->front.certificate_key_fd = -1;
+	node_tls_close(&setup->front);
 }

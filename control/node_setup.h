@@ -50,12 +50,22 @@ int node_setup_listen(struct node_setup *setup, const struct options *options,
 /* Close the listeners: from now on connections are refused. */
 void node_setup_close_listeners(struct node_setup *setup);
 
-/* Limits and keys again. On error *setup is as it was. */
+/* Limits, keys and certificate again. On error *setup is as it was. */
 int node_setup_reload(struct node_setup *setup, const struct options *options,
 	struct error *err);
 
 /* Takes a zeroed struct only if it was opened before. */
 void node_setup_close(struct node_setup *setup);
+
+/* --- node_tls.c -------------------------------------------------------------- */
+
+/*
+ * The descriptors of certificate and key that the options name, or -1 for
+ * both. -EINVAL and others: neither is open; the text names the file.
+ */
+int node_tls_open(const struct options *options, struct front_setup *front,
+	struct error *err);
+void node_tls_close(struct front_setup *front);
 
 /* --- node_listen.c ----------------------------------------------------------- */
 

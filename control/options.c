@@ -60,10 +60,12 @@ static const struct option_spec specs[OPTION_ID_COUNT] = {
 		.value = "PATH",
 		.help = "Socket for heddlectl."},
 	[OPTION_TLS_CERTIFICATE] = {"tls-certificate", OPTION_KIND_TEXT,
+		.reloadable = true,
 		.value = "FILE",
 		.help = "Certificate chain in PEM; clients then speak TLS "
 			"1.3."},
 	[OPTION_TLS_KEY] = {"tls-key", OPTION_KIND_TEXT,
+		.reloadable = true,
 		.value = "FILE",
 		.help = "Private key of the certificate in PEM."},
 	[OPTION_API_KEYS] = {"api-keys", OPTION_KIND_TEXT,

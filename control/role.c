@@ -101,8 +101,8 @@ static void stop_role(struct role *role)
 		&role->segment, ROLE_INDEX_RANK0 + role->setup.rank));
 }
 
-/* Keys and limits of a new setup; takes the descriptor. */
-static void reload_role(struct role *role, int fd)
+/* What of a new setup may change. */
+static void reload_role(struct role *role, struct role_fds *fds)
 {
 	struct role_setup *fresh = malloc(sizeof(*fresh));
 	struct error err = {0};
@@ -111,26 +111,29 @@ static void reload_role(struct role *role, int fd)
 	if (!fresh)
 		error_set(&err, ENOMEM, "out of memory");
 	else
-		rc = role_setup_read(fd, fresh, &err);
-	if (rc == 0 && role->front)
+		rc = role_setup_read(dup(fds->fd[0]), fresh, &err);
+	if (rc == 0 && role->front) {
+		fresh->front.certificate_fd = fds->count > 1 ? fds->fd[1] : -1;
+		fresh->front.certificate_key_fd =
+			fds->count > 2 ? fds->fd[2] : -1;
 		front_reload(role->front, &fresh->front, &err);
+	}
 	free(fresh);
-	(void)role_send(role->setup.channel_fd, ROLE_RELOADED, err.text, -1);
+	(void)role_send(role->setup.channel_fd, ROLE_RELOADED, err.text, NULL);
 }
 
 static void *listen_to_control(void *arg)
 {
 	struct role *role = arg;
 	struct role_message message = {0};
-	int fd;
+	struct role_fds fds;
 
-	while (role_receive(role->setup.channel_fd, &message, &fd) == 1) {
+	while (role_receive(role->setup.channel_fd, &message, &fds) == 1) {
 		if (message.kind == ROLE_STOP)
 			stop_role(role);
-		else if (message.kind == ROLE_RELOAD && fd >= 0)
-			reload_role(role, fd);
-		else if (fd >= 0)
-			close(fd);
+		else if (message.kind == ROLE_RELOAD && fds.count > 0)
+			reload_role(role, &fds);
+		role_fds_close(&fds);
 	}
 	return NULL;
 }
@@ -201,7 +204,7 @@ static int run(struct role *role, int setup_fd, struct error *err)
 						    : run_engine(role, err);
 	if (rc)
 		(void)role_send(
-			role->setup.channel_fd, ROLE_FAILED, err->text, -1);
+			role->setup.channel_fd, ROLE_FAILED, err->text, NULL);
 	return rc;
 }
 

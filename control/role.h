@@ -40,7 +40,8 @@ struct role_setup {
 
 enum role_message_kind {
 	ROLE_STOP, /* a second one ends without waiting */
-	ROLE_RELOAD, /* with the descriptor of a role_setup */
+	ROLE_RELOAD, /* with the descriptor of a role_setup and, where clients
+			speak TLS, those of certificate and key */
 	ROLE_RELOADED, /* the role's answer; text "" = taken */
 	ROLE_FAILED /* the role's last word */
 };
@@ -65,18 +66,25 @@ int role_setup_read(int fd, struct role_setup *out, struct error *err);
 int role_spawn(const struct role_setup *setup, const int *fds, uint32_t count,
 	pid_t *out_pid, int *out_pidfd, struct error *err);
 
-/*
- * One message, with a descriptor (fd -1: none). Never waits; -EAGAIN,
- * -EPIPE, ...
- */
-int role_send(
-	int channel, enum role_message_kind kind, const char *text, int fd);
+#define ROLE_FD_COUNT_MAX 3
+
+/* Descriptors that go with a message. */
+struct role_fds {
+	int fd[ROLE_FD_COUNT_MAX];
+	uint32_t count;
+};
+
+/* One message; fds may be NULL. Never waits; -EAGAIN, -EPIPE, ... */
+int role_send(int channel, enum role_message_kind kind, const char *text,
+	const struct role_fds *fds);
 
 /*
- * 1: a message (its descriptor, or -1, in *out_fd), 0: the other side is
- * gone, -EAGAIN and others.
+ * 1: a message, its descriptors are the caller's to close; 0: the other side
+ * is gone; -EAGAIN and others.
  */
-int role_receive(int channel, struct role_message *out, int *out_fd);
+int role_receive(
+	int channel, struct role_message *out, struct role_fds *out_fds);
+void role_fds_close(struct role_fds *fds);
 
 /* main() of a role; returns the exit status. */
 int role_main(int setup_fd);

@@ -1,5 +1,6 @@
 /* role_channel.c - what control and a role say to each other (messages) */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -59,25 +60,28 @@ int role_setup_read(int fd, struct role_setup *out, struct error *err)
 
 union control_room {
 	struct cmsghdr header;
-	char bytes[CMSG_SPACE(sizeof(int))];
+	char bytes[CMSG_SPACE(ROLE_FD_COUNT_MAX * sizeof(int))];
 };
 
-static void attach_fd(struct msghdr *message, union control_room *room, int fd)
+static void attach_fds(struct msghdr *message, union control_room *room,
+	const struct role_fds *fds)
 {
+	size_t bytes = fds->count * sizeof(fds->fd[0]);
 	struct cmsghdr *header;
 
+	assert(fds->count <= ROLE_FD_COUNT_MAX);
 	memset(room, 0, sizeof(*room));
 	message->msg_control = room->bytes;
-	message->msg_controllen = sizeof(room->bytes);
+	message->msg_controllen = CMSG_SPACE(bytes);
 	header = CMSG_FIRSTHDR(message);
 	header->cmsg_level = SOL_SOCKET;
 	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	header->cmsg_len = CMSG_LEN(bytes);
+	memcpy(CMSG_DATA(header), fds->fd, bytes);
 }
 
-int role_send(
-	int channel, enum role_message_kind kind, const char *text, int fd)
+int role_send(int channel, enum role_message_kind kind, const char *text,
+	const struct role_fds *fds)
 {
 	struct role_message body = {.kind = kind};
 	struct iovec part = {&body, sizeof(body)};
@@ -85,27 +89,36 @@ int role_send(
 	union control_room room;
 
 	strncpy(body.text, text, sizeof(body.text) - 1);
-	if (fd >= 0)
-		attach_fd(&message, &room, fd);
+	if (fds && fds->count > 0)
+		attach_fds(&message, &room, fds);
 	if (sendmsg(channel, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		return -errno;
 	return 0;
 }
 
-static int take_fd(struct msghdr *message)
+static void take_fds(struct msghdr *message, struct role_fds *out)
 {
 	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	int fd;
+	size_t bytes;
 
 	if (!header || header->cmsg_level != SOL_SOCKET ||
-		header->cmsg_type != SCM_RIGHTS ||
-		header->cmsg_len != CMSG_LEN(sizeof(fd)))
-		return -1;
-	memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-	return fd;
+		header->cmsg_type != SCM_RIGHTS)
+		return;
+	bytes = header->cmsg_len - CMSG_LEN(0);
+	/* The room above is all that the kernel may fill. */
+	assert(bytes <= sizeof(out->fd));
+	memcpy(out->fd, CMSG_DATA(header), bytes);
+	out->count = (uint32_t)(bytes / sizeof(out->fd[0]));
 }
 
-int role_receive(int channel, struct role_message *out, int *out_fd)
+void role_fds_close(struct role_fds *fds)
+{
+	while (fds->count > 0)
+		close(fds->fd[--fds->count]);
+}
+
+int role_receive(
+	int channel, struct role_message *out, struct role_fds *out_fds)
 {
 	struct iovec part = {out, sizeof(*out)};
 	union control_room room;
@@ -117,7 +130,7 @@ int role_receive(int channel, struct role_message *out, int *out_fd)
 	};
 	ssize_t got;
 
-	*out_fd = -1;
+	out_fds->count = 0;
 	do {
 		got = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
 	} while (got < 0 && errno == EINTR);
@@ -125,11 +138,9 @@ int role_receive(int channel, struct role_message *out, int *out_fd)
 		return errno == ECONNRESET ? 0 : -errno;
 	if (got == 0)
 		return 0;
-	*out_fd = take_fd(&message);
+	take_fds(&message, out_fds);
 	if (got != (ssize_t)sizeof(*out)) {
-		if (*out_fd >= 0)
-			close(*out_fd);
-		*out_fd = -1;
+		role_fds_close(out_fds);
 		return -EPROTO;
 	}
 	out->text[sizeof(out->text) - 1] = '\0';

@@ -423,6 +423,11 @@ int front_reload(
 	copy = malloc(sizeof(*copy));
 	if (!copy)
 		return error_set(err, ENOMEM, "no memory for the new setup");
+	rc = front_identify(front, setup, err);
+	if (rc) {
+		free(copy);
+		return rc;
+	}
 	*copy = *setup;
 	pthread_mutex_lock(&front->reload_lock);
 	free(front->reload);

@@ -135,7 +135,12 @@ int front_run(struct front *front, struct error *err);
 /* Any thread, and async-signal-safe; the second call ends without waiting. */
 void front_stop(struct front *front);
 
-/* Keys and limits of a new setup, between two bursts; any thread. */
+/*
+ * Keys and limits of a new setup, between two bursts, and its certificate
+ * (certificate_fd -1: the old one stays) for connections that come; those
+ * that are open go on. Any thread. -EINVAL: nothing has changed. The
+ * descriptors stay the caller's.
+ */
 int front_reload(struct front *front, const struct front_setup *setup,
 	struct error *err);
 

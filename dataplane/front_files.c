@@ -117,17 +117,43 @@ static void fill_config(
 			setup->listeners[i].fd, setup->listeners[i].tls};
 }
 
+static int map_identity(const struct front_setup *setup,
+	struct mapped *certificate, struct mapped *key, struct error *err)
+{
+	int rc = map_file(
+		setup->certificate_fd, "certificate", certificate, err);
+
+	*key = (struct mapped){NULL, 0};
+	if (rc == 0)
+		rc = map_file(setup->certificate_key_fd, "certificate's key",
+			key, err);
+	return rc;
+}
+
+int front_identify(
+	struct front *front, const struct front_setup *setup, struct error *err)
+{
+	struct mapped certificate, key;
+	int rc = map_identity(setup, &certificate, &key, err);
+
+	if (rc == 0 && certificate.text) {
+		const struct stream_identity identity = {certificate.text,
+			key.text, certificate.length, key.length};
+
+		rc = front->loop.ops->identify(&front->loop, &identity, err);
+	}
+	unmap_file(&certificate);
+	unmap_file(&key);
+	return rc;
+}
+
 int front_open_streams(
 	struct front *front, front_opener *opener, struct error *err)
 {
-	struct mapped certificate, key = {NULL, 0};
+	struct mapped certificate, key;
 	struct stream_kernel_config config;
-	int rc = map_file(
-		front->setup.certificate_fd, "certificate", &certificate, err);
+	int rc = map_identity(&front->setup, &certificate, &key, err);
 
-	if (rc == 0)
-		rc = map_file(front->setup.certificate_key_fd,
-			"certificate's key", &key, err);
 	if (rc == 0) {
 		fill_config(front, &config);
 		config.certificate = certificate.text;

@@ -233,6 +233,10 @@ int front_load_texts(struct front *front, struct error *err);
 int front_open_streams(
 	struct front *front, front_opener *opener, struct error *err);
 
+/* The certificate of a new setup, where it has one; any thread. */
+int front_identify(struct front *front, const struct front_setup *setup,
+	struct error *err);
+
 /* --- front_connection.c ----------------------------------------------------
  */
 size_t front_on_event(void *arg, const struct stream_event *event);

@@ -35,7 +35,7 @@
  *        accepting stops (backlog, SYN cookies) when they are used up.
  * Errors: 0 or -EAGAIN (no room now), -ENOTCONN (dead id), -EMSGSIZE (larger
  *        than the whole buffer: never possible).
- * Threads: one thread per loop; stream_loop_wake() from any.
+ * Threads: one thread per loop; wake() and identify() from any.
  */
 #ifndef HEDDLE_DATAPLANE_STREAM_H
 #define HEDDLE_DATAPLANE_STREAM_H
@@ -95,6 +95,12 @@ struct stream_segment {
 	bool constant; /* stays valid and unchanged until STREAM_CLOSED */
 };
 
+/* Who a server is: PEM texts. */
+struct stream_identity {
+	const char *certificate, *key;
+	size_t certificate_length, key_length;
+};
+
 struct stream_limits {
 	uint32_t stream_count;
 	size_t send_bytes; /* per stream */
@@ -135,6 +141,14 @@ struct stream_ops {
 
 	/* Stop accepting; streams that are open go on. */
 	void (*drain)(struct stream_loop *loop);
+
+	/*
+	 * Be someone else to streams that are accepted from now on; those
+	 * that are open stay. For loops with a TLS listener; any thread.
+	 * -EINVAL (said what is wrong), -ENOMEM: nothing has changed.
+	 */
+	int (*identify)(struct stream_loop *loop,
+		const struct stream_identity *identity, struct error *err);
 
 	/* Make poll() return soon; any thread. */
 	void (*wake)(struct stream_loop *loop);

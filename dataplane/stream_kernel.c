@@ -284,6 +284,25 @@ static void kernel_drain(struct stream_loop *loop)
 	k->draining = true;
 }
 
+static int kernel_identify(struct stream_loop *loop,
+	const struct stream_identity *identity, struct error *err)
+{
+	struct stream_kernel *k = loop->context;
+	struct tls_context *fresh;
+	int rc;
+
+	if (!k->has_tls)
+		return error_set(err, EINVAL, "no listener speaks TLS");
+	rc = tls_context_create(identity->certificate,
+		identity->certificate_length, identity->key,
+		identity->key_length, &fresh, err);
+	if (rc)
+		return rc;
+	/* One that was not yet taken up has no session. */
+	tls_context_destroy(atomic_exchange(&k->fresh_tls, fresh));
+	return 0;
+}
+
 static void kernel_wake(struct stream_loop *loop)
 {
 	struct stream_kernel *k = loop->context;
@@ -305,6 +324,7 @@ const struct stream_ops stream_kernel_ops = {
 	.close = kernel_close,
 	.abort = kernel_abort,
 	.drain = kernel_drain,
+	.identify = kernel_identify,
 	.wake = kernel_wake,
 	.destroy = stream_kernel_destroy,
 };

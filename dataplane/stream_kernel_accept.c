@@ -208,11 +208,22 @@ void stream_open(struct stream_kernel *k, struct kernel_stream *s)
 	stream_emit(k, s, &event);
 }
 
+static void take_identity(struct stream_kernel *k)
+{
+	struct tls_context *fresh = atomic_exchange(&k->fresh_tls, NULL);
+
+	if (!fresh)
+		return;
+	tls_context_destroy(k->tls);
+	k->tls = fresh;
+}
+
 static void start_tls(struct stream_kernel *k, struct kernel_stream *s)
 {
 	struct tls_pipe pipe = {stream_input_take, stream_output_put, s};
 	uint64_t patience_ns = k->limits.user_timeout_ns;
 
+	take_identity(k);
 	stream_set_state(s, STREAM_IS_HANDSHAKING);
 	s->tls = tls_session_create(k->tls, &pipe);
 	if (!s->tls) {

@@ -162,6 +162,7 @@ static int make_tls(struct stream_kernel *k,
 		any |= config->listeners[i].tls;
 	if (!any)
 		return 0;
+	k->has_tls = true;
 	return tls_context_create(config->certificate,
 		config->certificate_length, config->key, config->key_length,
 		&k->tls, err);
@@ -180,6 +181,7 @@ static void release(struct stream_kernel *k)
 	free(k->messages);
 	free(k->streams);
 	tls_context_destroy(k->tls);
+	tls_context_destroy(atomic_load(&k->fresh_tls));
 	free(k);
 }
 

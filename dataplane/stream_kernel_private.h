@@ -150,7 +150,9 @@ struct stream_kernel {
 	struct stream_limits limits;
 	stream_handler *handler;
 	void *arg;
-	struct tls_context *tls;
+	struct tls_context *tls; /* of the next session */
+	struct tls_context *_Atomic fresh_tls; /* takes its place; any thread */
+	bool has_tls; /* a listener speaks it */
 	uint8_t *scratch; /* TLS_RECORD_BYTES_MAX, with TLS */
 	struct kernel_listener listeners[STREAM_LISTENER_COUNT_MAX];
 	uint32_t listener_count;

@@ -16,9 +16,11 @@
 struct tls_context {
 	SSL_CTX *ssl; /* owned */
 	BIO_METHOD *method; /* owned: how OpenSSL reaches a pipe */
+	uint32_t users; /* sessions, and the loop */
 };
 
 struct tls_session {
+	struct tls_context *context;
 	SSL *ssl; /* owned, with its BIO */
 	struct tls_pipe pipe;
 };
@@ -178,6 +180,7 @@ int tls_context_create(const char *certificate, size_t certificate_length,
 	context = calloc(1, sizeof(*context));
 	if (!context)
 		return error_set(err, ENOMEM, "TLS: no memory");
+	context->users = 1;
 	context->ssl = SSL_CTX_new(TLS_server_method());
 	if (!context->ssl || !make_method(context) ||
 		!set_options(context->ssl))
@@ -197,7 +200,7 @@ int tls_context_create(const char *certificate, size_t certificate_length,
 
 void tls_context_destroy(struct tls_context *context)
 {
-	if (!context)
+	if (!context || --context->users > 0)
 		return;
 	SSL_CTX_free(context->ssl);
 	BIO_meth_free(context->method);
@@ -213,6 +216,8 @@ struct tls_session *tls_session_create(
 	if (!session)
 		return NULL;
 	session->pipe = *pipe;
+	session->context = context;
+	context->users++;
 	session->ssl = SSL_new(context->ssl);
 	if (session->ssl)
 		bio = BIO_new(context->method);
@@ -233,6 +238,7 @@ void tls_session_destroy(struct tls_session *session)
 	if (!session)
 		return;
 	SSL_free(session->ssl);
+	tls_context_destroy(session->context);
 	free(session);
 }
 

@@ -6,7 +6,8 @@
  *             reach. TLS 1.3 only; no session tickets, no early data, no
  *             client certificates; ALPN "http/1.1" where a client offers any.
  * Ownership:  the context belongs to the loop, a session to its stream;
- *             pipe.arg is borrowed for the session's life.
+ *             pipe.arg is borrowed for the session's life. A context that was
+ *             destroyed lives on until its last session is.
  * Memory:     OpenSSL allocates for a session and during its handshake.
  * Threads:    as the loop's.
  */

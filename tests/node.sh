@@ -143,7 +143,10 @@ verdict admin__health_and_metrics_apart $?
 ctl info >"$work/out" && grep -qx "state: serving" "$work/out" &&
 	grep -qx "computes: no" "$work/out"
 verdict heddlectl__info $?
-ctl stat -o json | python3 -c 'import json,sys; s=json.load(sys.stdin); sys.exit(s["output_tokens_total"] != 29 or s["slots_used"] != 0)'
+exact() { # the last request's slot goes just after its last byte
+	ctl stat -o json | python3 -c 'import json,sys; s=json.load(sys.stdin); sys.exit(s["output_tokens_total"] != 29 or s["slots_used"] != 0)'
+}
+eventually exact
 verdict heddlectl__stat_counts_exactly $?
 ctl config show >"$work/out" && grep -qF "slots: 256  # file $work/heddle.yaml:9" "$work/out" &&
 	grep -qx 'ring: 16384  # default' "$work/out"
@@ -220,10 +223,10 @@ verdict engine_stopped__health_goes_red_and_back $?
 # --- the end --------------------------------------------------------------------------------
 stream "$work/a" 4000
 kill -TERM "$node"
-eventually logged "draining"
+eventually reply_is "$api/ready" 503
 completion 3 -i >"$work/out" 2>"$work/err"
 grep -q '^HTTP/1.1 503 ' "$work/out" && grep -qi '^retry-after-ms: ' "$work/out" &&
-	grep -q '"code":"draining"' "$work/out" && reply_is "$api/ready" 503 &&
+	grep -q '"code":"draining"' "$work/out" &&
 	reply_is "$admin/ready" 503 && reply_is "$admin/live" 200 &&
 	ask "$admin/metrics" | grep -q '^heddle_'
 refused=$?
@@ -258,6 +261,65 @@ start
 verdict start__over_the_socket_of_a_killed_node $?
 ctl drain | grep -qx ok && end_node 0 && leftovers
 verdict heddlectl__drain $?
+
+# --- TLS -------------------------------------------------------------------------------------
+identity() { # NAME: a self-signed certificate, in place at once as a renewal is
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+		-subj "/CN=$1" -addext "subjectAltName=IP:127.0.0.1" \
+		-keyout "$work/$1.key" -out "$work/$1.pem" 2>"$work/err"
+}
+issue() { # NAME: becomes the node's
+	cp "$work/$1.key" "$work/tls.key.new" && mv "$work/tls.key.new" "$work/tls.key"
+	cp "$work/$1.pem" "$work/tls.pem.new" && mv "$work/tls.pem.new" "$work/tls.pem"
+}
+tls_chat() { # NAME
+	ask --cacert "$work/$1.pem" "$api/v1/chat/completions" -d \
+		'{"model":"woven","messages":[{"role":"user","content":"hi"}],"max_tokens":5}' |
+		grep -q '"completion_tokens":5'
+}
+if command -v openssl >/dev/null; then
+	identity old && identity new && issue old
+	printf 'tls-certificate: %s\ntls-key: %s\n' "$work/tls.pem" "$work/tls.key" \
+		>>"$work/heddle.yaml"
+	cp "$work/new.key" "$work/tls.key"
+	"$heddled" -c "$work/heddle.yaml" --check >"$work/out" 2>"$work/err"
+	[ $? = 1 ] && grep -q 'tls.pem: .*key' "$work/err"
+	verdict tls__a_key_that_does_not_fit_is_found_by_check $?
+	issue old
+	start && [[ "$api" = https://* ]] && tls_chat old &&
+		[ "$(curl -s -m 10 --cacert "$work/old.pem" -o /dev/null -w '%{ssl_verify_result}' "$api/v1/models")" = 0 ]
+	verdict tls__chat_over_1_3 $?
+	curl -s -m 10 --tls-max 1.2 --cacert "$work/old.pem" "$api/v1/models" >"$work/out"
+	[ $? = 35 ] && [ ! -s "$work/out" ]
+	verdict tls__1_2_is_refused $?
+	curl -s -m 10 "$api/v1/models" >"$work/out"
+	[ $? = 60 ] && reply_is "http://${api#https://}/v1/models" 000
+	verdict tls__neither_strangers_nor_plain_text $?
+	: >"$work/a"
+	curl -sSN -m 60 --cacert "$work/old.pem" -o "$work/a" "$api/v1/completions" -d \
+		'{"model":"woven","prompt":"hello","max_tokens":3000,"stream":true}' &
+	stream=$!
+	eventually grep -q '"text":"' "$work/a"
+	issue new
+	kill -HUP "$node"
+	eventually tls_chat new 2>"$work/err" && ! tls_chat old 2>"$work/err" &&
+		kill -0 "$stream" && wait "$stream" && grep -qx 'data: \[DONE\]' "$work/a"
+	verdict tls__sighup_takes_a_new_certificate_and_open_streams_go_on $?
+	echo nonsense >"$work/tls.pem"
+	kill -HUP "$node"
+	eventually logged "tls.pem: TLS certificate" && tls_chat new
+	verdict tls__a_bad_certificate_keeps_the_old $?
+	issue new
+	kill -9 "$(pid_of dataplane)"
+	eventually tls_chat new 2>"$work/err"
+	verdict tls__a_new_life_has_the_new_certificate $?
+	kill -TERM "$node"
+	end_node 0 && leftovers
+	verdict tls__ends $?
+	cp "$work/good.yaml" "$work/heddle.yaml"
+else
+	echo "  SKIP: TLS through a node needs openssl"
+fi
 
 # --- the service manager ------------------------------------------------------------------------
 notify=$work/notify

@@ -59,10 +59,11 @@ static void make_identity(struct identity *out)
 	EVP_PKEY_free(key);
 }
 
+static struct identity identity; /* of the loop's begin */
+
 static void begin(struct stream_case *c, const struct stream_limits *limits,
 	stream_case_handler *handler)
 {
-	static struct identity identity;
 	struct stream_setup setup = {
 		.limits = *limits,
 		.listener_count = 1,
@@ -603,6 +604,75 @@ static void bad_identity(
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, word));
 }
 
+static bool shows(const struct tls_client *client, const struct identity *who)
+{
+	X509 *certificate = SSL_get1_peer_certificate(client->ssl);
+	BIO *bio = BIO_new(BIO_s_mem());
+	char text[PEM_BYTES_MAX];
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(certificate);
+	CU_ASSERT_EQUAL_FATAL(PEM_write_bio_X509(bio, certificate), 1);
+	take_text(bio, text);
+	X509_free(certificate);
+	return strcmp(text, who->certificate) == 0;
+}
+
+static int identify(struct stream_case *c, const char *certificate,
+	const char *key, struct error *err)
+{
+	const struct stream_identity identity_of = {
+		certificate, key, strlen(certificate), strlen(key)};
+
+	return c->loop.ops->identify(&c->loop, &identity_of, err);
+}
+
+static void test_identify__for_those_that_come(void)
+{
+	struct stream_limits limits = case_limits();
+	struct tls_client before, after;
+	struct error err = {0};
+	struct stream_case c;
+	struct identity unused, fresh;
+
+	make_identity(&unused);
+	make_identity(&fresh);
+	begin(&c, &limits, case_echo);
+	client_init(&before, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&before, &c), 0);
+	CU_ASSERT_TRUE(shows(&before, &identity));
+	/* What does not fit together changes nothing. */
+	CU_ASSERT_EQUAL(
+		identify(&c, unused.certificate, fresh.key, &err), -EINVAL);
+	CU_ASSERT_EQUAL(identify(&c, "", fresh.key, &err), -EINVAL);
+	CU_ASSERT_EQUAL(identify(&c, unused.certificate, unused.key, &err), 0);
+	CU_ASSERT_EQUAL(identify(&c, fresh.certificate, fresh.key, &err), 0);
+	client_init(&after, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&after, &c), 0);
+	CU_ASSERT_TRUE(shows(&after, &fresh));
+	CU_ASSERT_EQUAL(tls_try_write(&before, "x", 1), 1);
+	CU_ASSERT_TRUE(has_echo(&before, &c, 'x'));
+	client_end(&before);
+	CU_ASSERT_EQUAL(tls_try_write(&after, "y", 1), 1);
+	CU_ASSERT_TRUE(has_echo(&after, &c, 'y'));
+	client_end(&after);
+	/* One that nobody came for. */
+	CU_ASSERT_EQUAL(identify(&c, unused.certificate, unused.key, &err), 0);
+	case_end(&c);
+}
+
+static void test_identify__needs_a_tls_listener(void)
+{
+	struct stream_limits limits = case_limits();
+	struct error err = {0};
+	struct stream_case c;
+
+	case_begin(&c, &limits, case_echo);
+	CU_ASSERT_EQUAL(identify(&c, identity.certificate, identity.key, &err),
+		-EINVAL);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "no listener speaks TLS"));
+	case_end(&c);
+}
+
 static void test_context__bad_identities(void)
 {
 	static const char broken[] =
@@ -649,6 +719,8 @@ int main(void)
 		SUITE_CASE(tls__buffers_are_shared),
 		SUITE_CASE(tls__destroy_in_the_middle),
 		SUITE_CASE(context__bad_identities),
+		SUITE_CASE(identify__for_those_that_come),
+		SUITE_CASE(identify__needs_a_tls_listener),
 	};
 
 	return SUITE_MAIN("stream_tls", cases);

@@ -134,7 +134,7 @@ $(call test,options,control/keys.c tests/fake/fake_os.c $(options_c),\
 $(call test,control,control/control_socket.c control/command.c \
 	control/heddlectl_text.c control/notify.c base/clock.c base/error.c)
 node_test_c = $(addprefix control/node_,setup.c texts.c listen.c \
-	threads.c) \
+	threads.c tls.c) \
 	control/role_channel.c control/keys.c control/model_dir.c \
 	engine/null.c engine/null_intake.c engine/null_token.c engine/files.c \
 	$(filter-out tests/%,$(config_test_c)) $(options_c) $(front_c)

@@ -217,6 +217,14 @@ static void fake_drain(struct stream_loop *loop)
 	fake.draining = true;
 }
 
+static int fake_identify(struct stream_loop *loop,
+	const struct stream_identity *identity, struct error *err)
+{
+	(void)loop;
+	(void)identity;
+	return error_set(err, EINVAL, "no listener speaks TLS");
+}
+
 static void fake_wake(struct stream_loop *loop)
 {
 	(void)loop;
@@ -246,6 +254,7 @@ static const struct stream_ops ops = {.name = "fake",
 	.close = fake_close,
 	.abort = fake_abort,
 	.drain = fake_drain,
+	.identify = fake_identify,
 	.wake = fake_wake,
 	.destroy = fake_destroy};
 
