@@ -282,20 +282,25 @@ int fake_stream_create(const struct stream_kernel_config *config,
 uint32_t fake_stream_open(uint32_t listener)
 {
 	uint32_t i = 0;
+	char *in, *out;
 
 	while (i < FAKE_STREAM_COUNT &&
 		(fake.streams[i].used && !fake.streams[i].closed))
 		i++;
 	assert(i < FAKE_STREAM_COUNT && i < fake.config.limits.stream_count);
-	free(fake.streams[i].in);
-	free(fake.streams[i].out);
+	/* Those of the stream before serve again. */
+	in = fake.streams[i].in ? fake.streams[i].in
+				: malloc(FAKE_STREAM_BYTES);
+	out = fake.streams[i].out ? fake.streams[i].out
+				  : malloc(FAKE_STREAM_BYTES);
+	assert(in && out);
+	out[0] = '\0';
 	fake.streams[i] = (struct stream){.used = true,
 		.generation = fake.streams[i].generation + 1,
 		.listener = listener,
 		.room = SIZE_MAX,
-		.in = calloc(1, FAKE_STREAM_BYTES),
-		.out = calloc(1, FAKE_STREAM_BYTES)};
-	assert(fake.streams[i].in && fake.streams[i].out);
+		.in = in,
+		.out = out};
 	return i;
 }
 

@@ -4,7 +4,8 @@
  * Three requests are submitted; the input is then written into the engine's
  * half of the segment and into the rings, record by record. Whatever it says,
  * the role goes on, and once every slot is closed by control nothing is left
- * behind.
+ * behind: so one role serves all inputs, and each finds it as the first did,
+ * but for the generations of slots and the order of free slots and pages.
  */
 #include <assert.h>
 #include <fcntl.h>
@@ -31,7 +32,7 @@ static const char *const bodies[CLIENTS] = {
 struct target {
 	struct segment segment;
 	struct front *front;
-	int segment_fd, tokenizer_fd;
+	uint32_t clients[CLIENTS];
 };
 
 static void die(const char *why)
@@ -60,6 +61,7 @@ static void open_target(struct target *t)
 	const struct segment_shape shape = {SLOTS, 64, RING, 1};
 	static struct front_setup setup;
 	struct error err = {0};
+	int fd;
 
 	setup = (struct front_setup){.listener_count = 1,
 		.text_worker_count = 1,
@@ -75,20 +77,29 @@ static void open_target(struct target *t)
 		.temperature = 1,
 		.top_p = 1,
 		.repetition_penalty = 1};
-	setup.tokenizer_fd = t->tokenizer_fd = open(FAMILY, O_RDONLY);
-	if (segment_create(&shape, &t->segment, &t->segment_fd, &err) != 0)
+	setup.tokenizer_fd = open(FAMILY, O_RDONLY);
+	if (segment_create(&shape, &t->segment, &fd, &err) != 0)
 		die(err.text);
 	beat(t);
 	if (front_create_over(&setup, &t->segment, fake_stream_create,
 		    &t->front, &err) != 0)
 		die(err.text);
 	front_beat(t->front, BEAT_READY);
+	close(fd);
+	close(setup.tokenizer_fd);
 }
 
 static void turn(struct target *t)
 {
 	beat(t);
 	front_turn(t->front, mono_add(mono_now(), NS_PER_MS / 10));
+}
+
+/* Without a wait for the workers: an input has hundreds of records. */
+static void hurry(struct target *t)
+{
+	beat(t);
+	front_turn(t->front, (struct mono){0});
 }
 
 static void submit_all(struct target *t)
@@ -98,6 +109,7 @@ static void submit_all(struct target *t)
 	for (int i = 0; i < CLIENTS; i++) {
 		uint32_t client = fake_stream_open(0);
 
+		t->clients[i] = client;
 		snprintf(head, sizeof(head),
 			"POST /v1/completions HTTP/1.1\r\nHost: h\r\n"
 			"Content-Length: %zu\r\n\r\n",
@@ -107,6 +119,12 @@ static void submit_all(struct target *t)
 	}
 	for (int i = 0; i < TURNS_MAX && t->front->slot_used < 4; i++)
 		turn(t);
+}
+
+/* So that a message of any input can be about the request of now. */
+static uint32_t generation_of(const struct target *t, uint32_t slot)
+{
+	return slot < SLOTS ? segment_slot(&t->segment, slot)->generation : 0;
 }
 
 /* One record of the input: where, and what. */
@@ -121,13 +139,15 @@ static size_t apply(struct target *t, const uint8_t *data, size_t size)
 	switch (data[0] % 4) {
 	case 0:
 		memcpy(&message, data + 2, sizeof(message));
+		message.generation += generation_of(t, message.slot);
 		(void)ring_push(
 			segment_token_ring(&t->segment, 0), RING, &message);
 		return 18;
 	case 1: /* a message that could nearly be good */
 		message = (struct ring_message){
 			data[1] % 2 ? RING_TOKENS : RING_DONE, data[2] % SLOTS,
-			data[3] % 2, data[4]};
+			data[3] % 2 + generation_of(t, data[2] % SLOTS),
+			data[4]};
 		(void)ring_push(
 			segment_token_ring(&t->segment, 0), RING, &message);
 		return 5;
@@ -144,7 +164,33 @@ static size_t apply(struct target *t, const uint8_t *data, size_t size)
 	}
 }
 
-static void close_target(struct target *t)
+/* What the engine would have read, and what was written in its name. */
+static void reset_engine(struct target *t)
+{
+	struct ring_message message;
+
+	while (ring_pop(segment_request_ring(&t->segment, 0), RING, &message,
+		       1) == 1) {
+	}
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		struct request_slot *slot = segment_slot(&t->segment, i);
+
+		memset(&slot->engine_state, 0,
+			sizeof(*slot) -
+				offsetof(struct request_slot, engine_state));
+	}
+	for (uint32_t i = 0; i < 64; i++)
+		memset(segment_page(&t->segment, i)->bytes, 0,
+			PAYLOAD_PAGE_BYTES - 8);
+}
+
+static bool is_busy(const struct front *front)
+{
+	return front->slot_used || front->exchange_used ||
+	       front->counters->connections_open;
+}
+
+static void close_all(struct target *t)
 {
 	const struct ring_message dead = {
 		.kind = RING_CLOSE, .generation = UINT32_MAX};
@@ -152,29 +198,32 @@ static void close_target(struct target *t)
 	while (!ring_push(segment_control_ring(&t->segment, ROLE_INDEX_FRONT),
 		RING, &dead))
 		turn(t);
-	for (int i = 0; i < TURNS_MAX && t->front->slot_used > 0; i++)
+	for (int i = 0; i < CLIENTS; i++)
+		fake_stream_reset(t->clients[i]);
+	for (int i = 0; i < TURNS_MAX && is_busy(t->front); i++)
 		turn(t);
-	if (t->front->slot_used || t->front->page_used)
-		die("slots or pages are left behind");
-	front_destroy(t->front);
-	segment_detach(&t->segment);
-	close(t->segment_fd);
-	close(t->tokenizer_fd);
+	if (is_busy(t->front) || t->front->page_used)
+		die("slots, pages, requests or clients are left behind");
+	reset_engine(t);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct target t = {0};
+	static struct target t;
 
-	open_target(&t);
+	if (!t.front)
+		open_target(&t);
 	submit_all(&t);
 	while (size > 0) {
 		size_t taken = apply(&t, data, size);
 
 		data += taken;
 		size -= taken;
-		turn(&t);
+		hurry(&t);
 	}
-	close_target(&t);
+	/* Time to say something about it. */
+	for (int i = 0; i < 3; i++)
+		turn(&t);
+	close_all(&t);
 	return 0;
 }
