@@ -184,6 +184,13 @@ $(B)/tests/test_openai: $(B)/heddled
 	@printf '#!/bin/sh\nexec tests/openai.sh $(B)\n' >$@
 	@chmod +x $@
 
+# Requests that mean harm.
+TESTS += $(B)/tests/test_abuse
+$(B)/tests/test_abuse: $(B)/heddled $(B)/heddlectl
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/abuse.sh $(B)\n' >$@
+	@chmod +x $@
+
 # $(call fuzz,NAME,SOURCES): build/tests/replay_NAME runs the corpus as a plain
 # test; build-fuzz/fuzz_NAME is made by `make fuzz`.
 fuzz = $(eval FUZZ += $(1))$(eval fuzz_$(1)_c = tests/fuzz/fuzz_$(1).c $(2))$(eval \
