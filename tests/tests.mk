@@ -184,12 +184,22 @@ $(B)/tests/test_openai: $(B)/heddled
 	@printf '#!/bin/sh\nexec tests/openai.sh $(B)\n' >$@
 	@chmod +x $@
 
-# Requests that mean harm.
-TESTS += $(B)/tests/test_abuse
+# Requests that mean harm; and half a minute of what soak-frontend does.
+TESTS += $(B)/tests/test_abuse $(B)/tests/test_soak
 $(B)/tests/test_abuse: $(B)/heddled $(B)/heddlectl
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec tests/abuse.sh $(B)\n' >$@
 	@chmod +x $@
+$(B)/tests/test_soak: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/soak.sh $(B) 30\n' >$@
+	@chmod +x $@
+
+# An hour, or SECONDS=N, of good load and of clients that leave in every way.
+SECONDS = 3600
+soak-frontend: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
+	@tests/soak.sh $(B) $(SECONDS)
+.PHONY: soak-frontend
 
 # $(call fuzz,NAME,SOURCES): build/tests/replay_NAME runs the corpus as a plain
 # test; build-fuzz/fuzz_NAME is made by `make fuzz`.
