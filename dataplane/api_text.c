@@ -114,33 +114,57 @@ static bool is_plain(unsigned char c)
 	return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
+/*
+ * Characters that some readers take for the end of a line though JSON and
+ * server-sent events do not: a client that splits a stream by Unicode's rules
+ * (as httpx does) would see half an event. NULL = none of them.
+ */
+static const char *line_end_escape(uint32_t code_point)
+{
+	switch (code_point) {
+	case 0x85:
+		return "\\u0085";
+	case 0x2028:
+		return "\\u2028";
+	case 0x2029:
+		return "\\u2029";
+	default:
+		return NULL;
+	}
+}
+
+/* The bytes of something that is not plain ASCII; *out = what stands for it,
+ * NULL = itself. */
+static size_t escape_wide(const char *at, size_t left, const char **out)
+{
+	struct utf8_item item = utf8_next(at, left);
+
+	*out = item.kind == UTF8_CHAR ? line_end_escape(item.code_point)
+				      : UTF8_REPLACEMENT;
+	return item.size_bytes;
+}
+
 void api_text_escape(struct api_text *text, const char *bytes, size_t length)
 {
-	size_t from = 0, at = 0;
+	size_t from = 0, at = 0, size;
 
 	while (at < length) {
 		unsigned char c = (unsigned char)bytes[at];
-		struct utf8_item item;
+		const char *instead = NULL;
 
-		if (is_plain(c)) {
-			at++;
+		size = 1;
+		if (c >= 0x80)
+			size = escape_wide(bytes + at, length - at, &instead);
+		if (is_plain(c) || (c >= 0x80 && !instead)) {
+			at += size;
 			continue;
 		}
-		if (c >= 0x80) {
-			item = utf8_next(bytes + at, length - at);
-			if (item.kind == UTF8_CHAR) {
-				at += item.size_bytes;
-				continue;
-			}
-			api_text_put(text, bytes + from, at - from);
-			api_text_put(
-				text, UTF8_REPLACEMENT, UTF8_REPLACEMENT_BYTES);
-			at += item.size_bytes;
-		} else {
-			api_text_put(text, bytes + from, at - from);
+		api_text_put(text, bytes + from, at - from);
+		if (instead)
+			api_text_puts(text, instead);
+		else
 			put_control(text, (char)c);
-			at++;
-		}
+		at += size;
 		from = at;
 	}
 	api_text_put(text, bytes + from, length - from);

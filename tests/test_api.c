@@ -570,6 +570,16 @@ static void test_api_text__escapes_and_numbers(void)
 	CU_ASSERT_STRING_EQUAL(out.data,
 		"\"a\\\"\\\\\\n\\t\\u001f\xc3\xa9\xef\xbf\xbd\""
 		"018446744073709551615-0.5-9999");
+	/* The ends of lines of Unicode, and their neighbours. */
+	api_text_clear(&out);
+	api_text_string(&out,
+		"\xc2\x84\xc2\x85\xe2\x80\xa7\xe2\x80\xa8\xe2\x80\xa9"
+		"\xe2\x80\xaa\xe2\x80",
+		18);
+	api_text_put(&out, "", 1);
+	CU_ASSERT_STRING_EQUAL(out.data,
+		"\"\xc2\x84\\u0085\xe2\x80\xa7\\u2028\\u2029\xe2\x80\xaa"
+		"\xef\xbf\xbd\"");
 	api_text_release(&out);
 }
 
