@@ -195,6 +195,11 @@ $(B)/tests/test_soak: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
 	@printf '#!/bin/sh\nexec tests/soak.sh $(B) 30\n' >$@
 	@chmod +x $@
 
+# GuideLLM against heddled; from PyPI into build/, so this needs a network.
+compare-load-tool: $(B)/heddled $(B)/heddlectl
+	@tests/load_tool.sh $(B)
+.PHONY: compare-load-tool
+
 # An hour, or SECONDS=N, of good load and of clients that leave in every way.
 SECONDS = 3600
 soak-frontend: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
