@@ -4,7 +4,9 @@
  * What:  takes the body of a POST and makes struct api_request of it: every
  *        field checked for type and range, nothing of the client's left
  *        unchecked behind it. Unknown fields are ignored; fields that are
- *        known but not supported are refused by name, never in silence.
+ *        known but not supported are refused by name, never in silence: so
+ *        is logprobs with echo, as engines have none of the prompt. A string
+ *        with a NUL (U+0000) is refused too.
  * Errors: struct api_error: the HTTP status and the four keys of OpenAI's
  *        error object. The first failure wins.
  * Ownership: an api_request owns everything in it, api_request_release().
