@@ -165,6 +165,8 @@ struct request_slot {
 	uint32_t output_count; /* records published in the log */
 	uint32_t cached_count; /* prompt tokens found in the prefix cache */
 	struct engine_times engine_times;
+	uint32_t engine_generation; /* of the request that the fields above
+				       are of; written before QUEUED */
 };
 
 _Static_assert(

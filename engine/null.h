@@ -23,8 +23,9 @@
 
 #include "base/error.h"
 #include "base/segment.h"
+#include "engine/rank.h"
 
-#define ENGINE_NULL_EOS_COUNT_MAX 16
+#define ENGINE_NULL_EOS_COUNT_MAX RANK_EOS_COUNT_MAX
 #define ENGINE_NULL_STEP_US_MAX 1000000u
 
 struct engine_null_options {

@@ -197,9 +197,9 @@ static void test_null__makes_as_many_tokens_as_asked(void)
 			!!(record.token_flags & TOKEN_FLAG_LAST), i == 1199);
 		CU_ASSERT_EQUAL(record.logprob, 0);
 	}
-	CU_ASSERT_EQUAL(stage.engine.counters->output_tokens_total, 1200);
-	CU_ASSERT_EQUAL(stage.engine.counters->prompt_tokens_total, 1);
-	CU_ASSERT_EQUAL(stage.engine.counters->steps_total, 1200);
+	CU_ASSERT_EQUAL(stage.engine.rank.counters->output_tokens_total, 1200);
+	CU_ASSERT_EQUAL(stage.engine.rank.counters->prompt_tokens_total, 1);
+	CU_ASSERT_EQUAL(stage.engine.rank.counters->steps_total, 1200);
 	CU_ASSERT_TRUE(slot->engine_times.first_token_ns > 0);
 	CU_ASSERT_EQUAL(slot->engine_times.last_token_ns -
 				slot->engine_times.first_token_ns,
@@ -274,8 +274,8 @@ static void test_null__rows_bound_what_runs_and_the_rest_waits_in_order(void)
 	}
 	run_for(&stage, STEP_NS + 1);
 	CU_ASSERT_EQUAL(stage.engine.running_count, 4);
-	CU_ASSERT_EQUAL(stage.engine.waiting, 2);
-	CU_ASSERT_EQUAL(stage.engine.beat->pending, 6);
+	CU_ASSERT_EQUAL(stage.engine.rank.waiting, 2);
+	CU_ASSERT_EQUAL(stage.engine.rank.beat->pending, 6);
 	CU_ASSERT_EQUAL(
 		segment_slot(&stage.segment, 4)->engine_state, ENGINE_QUEUED);
 	run_for(&stage, 2 * STEP_NS);
@@ -287,7 +287,7 @@ static void test_null__rows_bound_what_runs_and_the_rest_waits_in_order(void)
 	run_for(&stage, 20 * STEP_NS);
 	for (uint32_t i = 0; i < 6; i++)
 		CU_ASSERT_EQUAL(stage.done[i], 1);
-	CU_ASSERT_EQUAL(stage.engine.beat->pending, 0);
+	CU_ASSERT_EQUAL(stage.engine.rank.beat->pending, 0);
 	close_stage(&stage);
 }
 
@@ -451,7 +451,7 @@ static void test_null__cancel_and_finish_at(void)
 	run_for(&stage, 10 * STEP_NS);
 	CU_ASSERT_EQUAL(stage.done[2], 1);
 	CU_ASSERT_EQUAL(stage.told[2], 3);
-	CU_ASSERT_EQUAL(stage.engine.counters->bad_messages_total, 0);
+	CU_ASSERT_EQUAL(stage.engine.rank.counters->bad_messages_total, 0);
 	close_stage(&stage);
 }
 
@@ -515,8 +515,8 @@ static void test_null__a_full_token_ring_holds_the_steps(void)
 	for (int i = 0; i < 1000; i++)
 		next = null_turn(&stage.engine, stage.now);
 	CU_ASSERT_TRUE(next > stage.now.ns);
-	CU_ASSERT_EQUAL(stage.engine.counters->steps_total, 9);
-	CU_ASSERT_EQUAL(stage.engine.outbox.count, 4);
+	CU_ASSERT_EQUAL(stage.engine.rank.counters->steps_total, 9);
+	CU_ASSERT_EQUAL(stage.engine.rank.outbox.count, 4);
 	run_for(&stage, 100 * NS_PER_MS);
 	for (uint32_t i = 0; i < 4; i++) {
 		CU_ASSERT_EQUAL(stage.told[i], 100);
@@ -593,7 +593,7 @@ static void test_null__bad_requests_fail_alone(void)
 		CU_ASSERT_EQUAL(stage.done[i], 1);
 		CU_ASSERT_EQUAL(stage.told[i], 0);
 	}
-	CU_ASSERT_EQUAL(stage.engine.counters->bad_messages_total, 12);
+	CU_ASSERT_EQUAL(stage.engine.rank.counters->bad_messages_total, 12);
 	close_stage(&stage);
 }
 
@@ -665,12 +665,12 @@ static void test_null__impossible_messages_are_counted(void)
 	tell(&stage, RING_SUBMIT, 3, 0);
 	tell(&stage, RING_SUBMIT, 3, 0); /* twice */
 	run_for(&stage, 10 * STEP_NS);
-	CU_ASSERT_EQUAL(stage.engine.counters->bad_messages_total, 6);
+	CU_ASSERT_EQUAL(stage.engine.rank.counters->bad_messages_total, 6);
 	CU_ASSERT_EQUAL(stage.told[3], 5);
 	tell(&stage, RING_SUBMIT, 3, 0); /* again, after its end */
 	run_for(&stage, 10 * STEP_NS);
 	CU_ASSERT_EQUAL(stage.done[3], 1);
-	CU_ASSERT_EQUAL(stage.engine.counters->bad_messages_total, 7);
+	CU_ASSERT_EQUAL(stage.engine.rank.counters->bad_messages_total, 7);
 	close_stage(&stage);
 }
 
@@ -793,12 +793,12 @@ static void test_engine_null_run__serves_in_its_own_thread_and_stops(void)
 			segment_slot(&stage.segment, 7)->params.deadline_ns = 0;
 		tell(&stage, RING_SUBMIT, i, 0);
 	}
-	wake_post(stage.engine.wake);
+	wake_post(stage.engine.rank.wake);
 	WAIT_FOR(&stage, stage.told[7] > 0 && stage.done[6]);
 	for (uint32_t i = 0; i < 7; i++)
 		CU_ASSERT_EQUAL(stage.told[i], 200);
 	__atomic_store_n(&runner.stop, 1, __ATOMIC_RELEASE);
-	wake_post(stage.engine.wake);
+	wake_post(stage.engine.rank.wake);
 	pthread_join(thread, NULL);
 	hear(&stage);
 	CU_ASSERT_EQUAL(runner.rc, 0);

@@ -73,9 +73,12 @@ $(call test,step,engine/step.c base/error.c)
 $(call test,reader,tests/fake/fake_os.c engine/reader.c base/error.c,$(uring))
 $(call test,load,tests/fake/fake_os.c tests/st_builder.c tests/load_check.c \
 	control/model_dir.c $(library_c),$(allocators) $(mappers) $(files) $(uring))
-$(call test,null,engine/null.c engine/null_intake.c engine/null_token.c \
+rank_c = $(wildcard engine/rank*.c)
+$(call test,null,engine/null.c engine/null_token.c $(rank_c) \
 	base/segment.c base/counters.c base/ring.c base/request.c base/wake.c \
 	base/clock.c base/error.c)
+$(call test,rank,$(rank_c) base/segment.c base/counters.c base/ring.c \
+	base/request.c base/wake.c base/clock.c base/error.c)
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 
@@ -136,7 +139,7 @@ $(call test,control,control/control_socket.c control/command.c \
 node_test_c = $(addprefix control/node_,setup.c texts.c listen.c \
 	threads.c tls.c) \
 	control/role_channel.c control/keys.c control/model_dir.c \
-	engine/null.c engine/null_intake.c engine/null_token.c engine/files.c \
+	engine/null.c engine/null_token.c $(rank_c) engine/files.c \
 	$(filter-out tests/%,$(config_test_c)) $(options_c) $(front_c)
 $(call test,node,$(sort $(node_test_c)))
 
