@@ -79,6 +79,7 @@ $(call test,null,engine/null.c engine/null_token.c $(rank_c) \
 	base/clock.c base/error.c)
 $(call test,rank,$(rank_c) base/segment.c base/counters.c base/ring.c \
 	base/request.c base/wake.c base/clock.c base/error.c)
+$(call test,sched,engine/sched.c engine/sched_model.c)
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 
