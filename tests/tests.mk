@@ -45,6 +45,9 @@ $(call test,expert_sizes,$(experts_test_c))
 $(call test,kv,$(kv_test_c),$(allocators) $(mappers) $(files))
 $(call test,memmgr,$(sort $(experts_test_c) $(kv_test_c)))
 
+$(call test,kv_cache,engine/kv_cache.c base/siphash.c $(filter-out \
+	tests/%,$(kv_test_c)),siphash_end)
+
 $(call test,workers,gpu/cpu/workers.c)
 $(call test,panels,tests/ops_case.c $(reference_c))
 $(call test,linear,tests/ops_case.c $(reference_c))
