@@ -384,7 +384,7 @@ static uint32_t chunk_of(
 
 	if (max > left_of(job))
 		max = left_of(job);
-	if (s->config.budget_percent == 0 || plan->decode_count == 0)
+	if (budget_ns == 0)
 		return max;
 	fit = sched_model_fit(
 		&s->model, &plan->cost, job->done, max, budget_ns);
@@ -457,6 +457,17 @@ static void start_waiting(struct sched *s, double budget_ns)
 	}
 }
 
+/* How long the step may get; 0 = as long as it likes. */
+static double budget_of(const struct sched *s)
+{
+	if (s->config.budget_percent == 0)
+		return 0;
+	if (s->plan.decode_count == 0)
+		return (double)s->config.step_max_ns;
+	return sched_model_predict(&s->model, &s->plan.cost) *
+	       s->config.budget_percent / 100;
+}
+
 const struct sched_plan *sched_plan(struct sched *s)
 {
 	struct sched_plan *plan = &s->plan;
@@ -467,8 +478,7 @@ const struct sched_plan *sched_plan(struct sched *s)
 	s->starved = false;
 	make_room(s);
 	plan_decodes(s);
-	budget_ns = sched_model_predict(&s->model, &plan->cost) *
-		    s->config.budget_percent / 100;
+	budget_ns = budget_of(s);
 	/* What was just put aside for want of blocks does not come back. */
 	if (plan_prefills(s, budget_ns) && !s->starved)
 		start_waiting(s, budget_ns);

@@ -67,6 +67,8 @@ struct sched_config {
 	/* Length of a step: at most this many times the decode-only step, in
 	 * percent; 0 = no bound, prompts are not cut. */
 	uint32_t budget_percent;
+	/* Longest step without decode rows; 0 = no bound. */
+	uint64_t step_max_ns;
 	struct sched_kv kv;
 };
 

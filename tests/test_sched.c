@@ -210,7 +210,7 @@ static uint32_t naive_chunk(const struct naive *n, uint32_t id, double budget)
 
 	if (left > n->config.row_count - n->rows)
 		left = n->config.row_count - n->rows;
-	if (n->cost.decode_count == 0 || n->config.budget_percent == 0)
+	if (budget == 0)
 		return left;
 	for (; count < left; count++) {
 		struct sched_cost cost = n->cost;
@@ -292,6 +292,10 @@ static void naive_plan(struct naive *n)
 	starved = naive_decodes(n);
 	budget = sched_model_predict(&n->model, &n->cost) *
 		 n->config.budget_percent / 100;
+	if (n->cost.decode_count == 0)
+		budget = n->config.budget_percent
+				 ? (double)n->config.step_max_ns
+				 : 0;
 	for (id = naive_next(n, NONE); id != NONE && !full;
 		id = naive_next(n, id)) {
 		uint32_t count;
@@ -372,6 +376,7 @@ static void open_pair(struct pair *p, uint64_t random)
 	p->random = random;
 	config = make_config(&p->kv, 12 + suite_below(&p->random, 40));
 	config.budget_percent = suite_below(&p->random, 4) ? 200 : 0;
+	config.step_max_ns = suite_below(&p->random, 2) ? 2500000 : 0;
 	config.sequence_count = 1 + suite_below(&p->random, 8);
 	CU_ASSERT_EQUAL_FATAL(sched_create(&config, &flat, &p->real), 0);
 	p->naive = (struct naive){.config = config, .model = flat, .kv = p->kv};
