@@ -257,9 +257,10 @@ void sched_remove(struct sched *s, uint32_t id)
 	job->state = SCHED_NONE;
 }
 
-bool sched_expired(const struct sched *s, uint64_t now_ns, uint32_t *out)
+bool sched_expired(
+	const struct sched *s, uint64_t now_ns, uint32_t from, uint32_t *out)
 {
-	for (uint32_t i = 0; i < s->config.job_count; i++) {
+	for (uint32_t i = from; i < s->config.job_count; i++) {
 		const struct job *job = &s->jobs[i];
 
 		if (job->state != SCHED_NONE && job->spec.deadline_ns != 0 &&

@@ -682,11 +682,12 @@ static void test_sched__deadlines(void)
 	open_one(&one, 100, 2);
 	give(&one, 0, 5, 10);
 	CU_ASSERT_TRUE(sched_submit(one.sched, 1, &spec));
-	CU_ASSERT_FALSE(sched_expired(one.sched, 99, &id));
-	CU_ASSERT_TRUE(sched_expired(one.sched, 100, &id));
+	CU_ASSERT_FALSE(sched_expired(one.sched, 99, 0, &id));
+	CU_ASSERT_TRUE(sched_expired(one.sched, 100, 0, &id));
 	CU_ASSERT_EQUAL(id, 1);
+	CU_ASSERT_FALSE(sched_expired(one.sched, 100, 2, &id));
 	sched_remove(one.sched, 1);
-	CU_ASSERT_FALSE(sched_expired(one.sched, 1000, &id));
+	CU_ASSERT_FALSE(sched_expired(one.sched, 1000, 0, &id));
 	sched_destroy(one.sched);
 }
 

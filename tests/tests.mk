@@ -83,6 +83,7 @@ $(call test,null,engine/null.c engine/null_token.c $(rank_c) \
 $(call test,rank,$(rank_c) base/segment.c base/counters.c base/ring.c \
 	base/request.c base/wake.c base/clock.c base/error.c)
 $(call test,sched,engine/sched.c engine/sched_model.c)
+$(call test,serve,$(engine_test_c))
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 
@@ -277,7 +278,7 @@ test: $(TESTS)
 
 # What has threads, for ThreadSanitizer.
 THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment \
-	null stream_end front front_faults front_run node bench_serve)
+	null serve stream_end front front_faults front_run node bench_serve)
 
 tests-threads: $(THREADED)
 

@@ -1,0 +1,411 @@
+/* serve.c - the rank that computes (life and loop) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "engine/serve_private.h"
+
+/* Deadlines and closed requests are looked for this often. */
+#define SWEEP_NS (20 * NS_PER_MS)
+/* Requests wait and nothing can run: look again. */
+#define STUCK_WAIT_NS NS_PER_MS
+
+/* --- the loop ------------------------------------------------------------------------ */
+
+static void sweep(struct serve *serve)
+{
+	uint32_t id = 0;
+
+	if (serve->now.ns - serve->sweep_ns < SWEEP_NS)
+		return;
+	serve->sweep_ns = serve->now.ns;
+	for (; sched_expired(serve->sched, serve->now.ns, id, &id); id++)
+		serve_end(serve, id, FINISH_DEADLINE);
+	rank_sweep_closed(&serve->rank);
+}
+
+/* What the cache counted since it was asked last, and gauges. */
+static void note_cache(struct serve *serve)
+{
+	const struct kv_cache_counts *counts = kv_cache_counts(serve->cache);
+	struct engine_counters *counters = serve->rank.counters;
+
+	counter_add(&counters->queried_tokens_total,
+		counts->queried_tokens - serve->counted.queried_tokens);
+	counter_add(&counters->cached_tokens_total,
+		counts->found_tokens - serve->counted.found_tokens);
+	serve->counted = *counts;
+	counter_set(&counters->kv_pages_used,
+		page_pool_count(serve->model->pool, PAGE_KV));
+}
+
+static void beat(struct serve *serve)
+{
+	/* Those that were put aside are neither queued nor in a lane. */
+	uint32_t aside = sched_waiting(serve->sched) - serve->rank.waiting;
+
+	rank_beat(
+		&serve->rank, sched_running(serve->sched) + aside, serve->now);
+}
+
+/* Between two steps. */
+static void next_step(struct serve *serve)
+{
+	serve_end_due(serve);
+	serve_begin(serve);
+	/* From here on the step runs beside us. */
+	serve_tell_all(serve);
+	note_cache(serve);
+}
+
+int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err)
+{
+	uint32_t work;
+	int rc;
+
+	serve->now = mono_now();
+	*out_until = serve->now.ns + RANK_RING_FULL_WAIT_NS;
+	if (!rank_flush(&serve->rank)) {
+		beat(serve);
+		return 0;
+	}
+	if (serve->in_flight && compute_is_done(serve->compute)) {
+		rc = serve_collect(serve, err);
+		if (rc)
+			return rc;
+	}
+	if (!serve->in_flight)
+		next_step(serve);
+	rank_flush(&serve->rank);
+	work = rank_intake(&serve->rank, serve->now);
+	sweep(serve);
+	rank_flush(&serve->rank);
+	beat(serve);
+	if (work > 0)
+		*out_until = 0;
+	else if (!serve->in_flight && sched_waiting(serve->sched) > 0)
+		*out_until = serve->now.ns + STUCK_WAIT_NS;
+	else
+		*out_until = serve->now.ns + RANK_BEAT_NS;
+	return 0;
+}
+
+void serve_sleep(struct serve *serve, const uint32_t *stop, struct mono until)
+{
+	/* While the dataplane does not listen, a step that is done waits. */
+	bool collects = serve->in_flight && serve->rank.outbox.count == 0;
+
+	rank_sleep(&serve->rank, stop,
+		collects ? compute_done_word(serve->compute) : NULL, until);
+}
+
+static int run(struct serve *serve, const uint32_t *stop, struct error *err)
+{
+	while (!__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
+		uint64_t until;
+		int rc = serve_turn(serve, &until, err);
+
+		if (rc)
+			return rc;
+		if (until != 0)
+			serve_sleep(serve, stop, (struct mono){until});
+	}
+	return 0;
+}
+
+/* The step that runs is waited for; what is not done is cancelled. */
+void serve_cancel_all(struct serve *serve)
+{
+	uint64_t took_ns;
+
+	if (serve->in_flight) {
+		(void)compute_end(serve->compute, &took_ns, NULL);
+		serve->in_flight = false;
+		sched_ran(serve->sched, took_ns);
+	}
+	serve_tell_all(serve);
+	for (uint32_t i = 0; i < serve->rank.segment->shape.slot_count; i++)
+		if (rank_is_live(&serve->rank.requests[i]))
+			serve_finish(serve, i, FINISH_CANCELLED);
+	rank_flush(&serve->rank);
+	kv_cache_clear(serve->cache);
+	note_cache(serve);
+	beat(serve);
+}
+
+/* --- life ------------------------------------------------------------------------------ */
+
+uint32_t engine_serve_positions(const struct engine_serve_options *options,
+	uint32_t model_position_count)
+{
+	uint32_t count = model_position_count;
+
+	if (options->position_count > 0 && options->position_count < count)
+		count = options->position_count;
+	return options->kv_token_count < count
+		       ? (uint32_t)options->kv_token_count
+		       : count;
+}
+
+static int check_options(
+	const struct engine_serve_options *options, struct error *err)
+{
+	if (options->sequence_count < 1 ||
+		options->sequence_count > STEP_SEQUENCE_COUNT_MAX ||
+		options->row_count < options->sequence_count ||
+		options->row_count > STEP_ROW_COUNT_MAX)
+		return error_set(err, EINVAL,
+			"cpu engine: %u sequences and %u rows; 1 to %d "
+			"sequences, and as many rows or more, up to %d, are "
+			"possible",
+			options->sequence_count, options->row_count,
+			STEP_SEQUENCE_COUNT_MAX, STEP_ROW_COUNT_MAX);
+	if (options->kv_type != DTYPE_F32 && options->kv_type != DTYPE_BF16)
+		return error_set(
+			err, EINVAL, "cpu engine: the cache holds f32 or bf16");
+	if (options->kv_token_count < 2)
+		return error_set(err, EINVAL,
+			"cpu engine: a cache of %llu tokens holds no request",
+			(unsigned long long)options->kv_token_count);
+	return 0;
+}
+
+static uint32_t thread_count(const struct engine_serve_options *options)
+{
+	cpu_set_t set;
+
+	if (options->thread_count)
+		return options->thread_count;
+	if (sched_getaffinity(0, sizeof(set), &set))
+		return 1;
+	return (uint32_t)CPU_COUNT(&set);
+}
+
+/* A long load is a life, too. */
+static void show_life(void *arg, uint64_t done_bytes, uint64_t total_bytes)
+{
+	struct role_beat *mark = arg;
+
+	(void)done_bytes;
+	(void)total_bytes;
+	__atomic_store_n(&mark->beat_ns, mono_now().ns, __ATOMIC_RELAXED);
+}
+
+static int open_model(struct serve *serve, const struct segment *segment,
+	uint32_t rank, const struct model_files *files, enum cpu_isa isa,
+	struct error *err)
+{
+	const struct engine_serve_options *options = &serve->options;
+	const struct model_options load = {
+		.layout = cpu_isa_layout(isa),
+		.thread_count = thread_count(options),
+		.page_size_bytes = options->page_size_bytes,
+		.kv_type = (enum dtype)options->kv_type,
+		.kv_token_count = options->kv_token_count,
+		.progress = show_life,
+		.progress_arg = segment_beat(segment, ROLE_INDEX_RANK0 + rank),
+	};
+	const struct vmm_host_config host = {
+		.granularity_bytes = PAGE_SIZE_BYTES_MIN};
+	int rc = vmm_host_init(&serve->vmm, &host, err);
+
+	return rc ? rc
+		  : model_load(&serve->vmm, files, &load, &serve->model, err);
+}
+
+static int open_rank(struct serve *serve, const struct segment *segment,
+	uint32_t rank, struct error *err)
+{
+	const struct generation_config *generation = &serve->model->generation;
+	struct rank_config config = {
+		.rank = rank,
+		.name = "cpu",
+		.vocab = serve->model->config.vocab,
+		.position_count = serve->position_count,
+		.row_count = serve->options.sequence_count,
+		.eos_count = generation->eos_count,
+		.resume = serve->options.resume != 0,
+		.hooks = {serve, serve_submitted, serve_end},
+	};
+
+	_Static_assert(RANK_EOS_COUNT_MAX >= EOS_TOKEN_COUNT_MAX, "all fit");
+	memcpy(config.eos, generation->eos, sizeof(generation->eos));
+	return rank_open(segment, &config, &serve->rank, err);
+}
+
+static int open_compute(
+	struct serve *serve, enum cpu_isa isa, struct error *err)
+{
+	const struct kv_layout *layout = kv_store_layout(serve->model->kv);
+	struct compute_config config = {
+		.isa = isa,
+		.thread_count = thread_count(&serve->options),
+		.capacity = {.row_count = serve->options.row_count,
+			.sequence_count = serve->options.sequence_count,
+			.sample_count = serve->options.sequence_count},
+		.wake = serve->rank.wake,
+	};
+
+	serve->block_max = kv_layout_blocks(layout, serve->position_count);
+	config.capacity.table_stride =
+		serve->block_max * layout->pages_per_block;
+	if (step_init(&serve->steps[0], &config.capacity) ||
+		step_init(&serve->steps[1], &config.capacity))
+		return error_set(err, ENOMEM, "no memory for a step of %u rows",
+			config.capacity.row_count);
+	return compute_create(serve->model, &config, &serve->compute, err);
+}
+
+static int open_lanes(struct serve *serve, struct error *err)
+{
+	uint32_t lanes = serve->options.sequence_count;
+	uint32_t slots = serve->rank.segment->shape.slot_count;
+	int rc = 0;
+
+	serve->use_mask = 1;
+	while (serve->use_mask < 2 * serve->position_count)
+		serve->use_mask = 2 * serve->use_mask + 1;
+	serve->lanes = calloc(lanes, sizeof(*serve->lanes));
+	serve->outcomes = calloc(lanes, sizeof(*serve->outcomes));
+	serve->lane_of = malloc(slots * sizeof(*serve->lane_of));
+	if (!serve->lanes || !serve->outcomes || !serve->lane_of)
+		rc = -ENOMEM;
+	else
+		memset(serve->lane_of, 0xff, slots * sizeof(*serve->lane_of));
+	for (uint32_t i = 0; rc == 0 && i < lanes; i++)
+		rc = lane_init(serve, &serve->lanes[i]);
+	return rc ? error_set(err, ENOMEM,
+			    "no memory for %u requests of %u tokens", lanes,
+			    serve->position_count)
+		  : 0;
+}
+
+static int open_sched(struct serve *serve, struct error *err)
+{
+	const struct kv_layout *layout = kv_store_layout(serve->model->kv);
+	uint32_t blocks =
+		kv_layout_blocks(layout, serve->options.kv_token_count);
+	const struct sched_config config = {
+		.job_count = serve->rank.segment->shape.slot_count,
+		.name_count = 1, /* the base; adapters come with their store */
+		.sequence_count = serve->options.sequence_count,
+		.row_count = serve->options.row_count,
+		.block_tokens = layout->block_tokens,
+		.block_count = blocks,
+		.budget_percent = serve->options.budget_percent,
+		.step_max_ns = serve->options.step_max_ns,
+		.kv = {serve, serve_start, serve_grow, serve_stop,
+			serve_available},
+	};
+	struct sched_model model;
+	int rc;
+
+	counter_set(&serve->rank.counters->kv_pages_total,
+		(uint64_t)blocks * layout->pages_per_block);
+	rc = kv_cache_create(serve->model->kv, blocks, &serve->cache);
+	if (rc)
+		return error_set(err, -rc, "no memory for the prefix cache");
+	rc = serve_measure(serve, &model, err);
+	if (rc)
+		return rc;
+	rc = sched_create(&config, &model, &serve->sched);
+	return rc ? error_set(err, -rc, "no memory for the scheduler") : 0;
+}
+
+void serve_close(struct serve *serve)
+{
+	uint64_t took_ns;
+
+	if (serve->in_flight)
+		(void)compute_end(serve->compute, &took_ns, NULL);
+	for (uint32_t i = 0; serve->cache && i < serve->options.sequence_count;
+		i++)
+		if (serve->lanes[i].slot != SLOT_NONE)
+			kv_cache_release(serve->cache, &serve->lanes[i].chain);
+	compute_destroy(serve->compute);
+	for (uint32_t i = 0; serve->lanes && i < serve->options.sequence_count;
+		i++)
+		lane_release(&serve->lanes[i]);
+	free(serve->lanes);
+	free(serve->outcomes);
+	free(serve->lane_of);
+	sched_destroy(serve->sched);
+	kv_cache_destroy(serve->cache);
+	step_release(&serve->steps[0]);
+	step_release(&serve->steps[1]);
+	rank_close(&serve->rank);
+	model_destroy(serve->model);
+	vmm_host_destroy(&serve->vmm);
+	free(serve);
+}
+
+static int open_parts(struct serve *serve, const struct segment *segment,
+	uint32_t rank, const struct model_files *files, struct error *err)
+{
+	enum cpu_isa isa;
+	int rc = check_options(&serve->options, err);
+
+	if (rc == 0)
+		rc = cpu_isa_choose(&isa, err);
+	if (rc == 0)
+		rc = open_model(serve, segment, rank, files, isa, err);
+	if (rc)
+		return rc;
+	serve->position_count = engine_serve_positions(
+		&serve->options, serve->model->config.position_count);
+	rc = open_rank(serve, segment, rank, err);
+	if (rc == 0)
+		rc = open_compute(serve, isa, err);
+	if (rc == 0)
+		rc = open_lanes(serve, err);
+	return rc ? rc : open_sched(serve, err);
+}
+
+int serve_open(const struct segment *segment, uint32_t rank,
+	const struct engine_serve_options *options,
+	const struct model_files *files, struct serve **out, struct error *err)
+{
+	struct serve *serve = calloc(1, sizeof(*serve));
+	int rc;
+
+	if (!serve)
+		return error_set(err, ENOMEM, "no memory for an engine");
+	serve->options = *options;
+	rc = open_parts(serve, segment, rank, files, err);
+	if (rc) {
+		serve_close(serve);
+		return rc;
+	}
+	serve->now = mono_now();
+	rank_take_over(&serve->rank, serve->now);
+	beat(serve);
+	*out = serve;
+	return 0;
+}
+
+int engine_serve_run(const struct segment *segment, uint32_t rank,
+	const struct engine_serve_options *options,
+	const struct model_files *files, const uint32_t *stop,
+	struct error *err)
+{
+	struct serve *serve;
+	int rc = serve_open(segment, rank, options, files, &serve, err);
+
+	if (rc)
+		return rc;
+	/* A step of a millisecond must not begin late. */
+	prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+	rank_set_state(&serve->rank, BEAT_READY);
+	rc = run(serve, stop, err);
+	/* A broken one says nothing more: the next life goes on from the logs. */
+	if (rc == 0) {
+		rank_set_state(&serve->rank, BEAT_ABSENT);
+		serve_cancel_all(serve);
+	}
+	serve_close(serve);
+	return rc;
+}

@@ -1,0 +1,156 @@
+/* serve_private.h - the state of the rank that computes, for serve*.c only */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A request that runs has a lane: its tokens, its blocks, and all that its
+ * samples need, in arrays made at start. A lane is filled from the prompt's
+ * pages and the log whenever its request starts: the first time, after a
+ * preemption, and in a new life.
+ *
+ *   serve.c          life and loop
+ *   serve_requests.c what the rank and the scheduler ask for
+ *   serve_lane.c     one lane
+ *   serve_step.c     plan -> rows, samples -> tokens
+ *   serve_measure.c  how long steps take
+ */
+#ifndef HEDDLE_ENGINE_SERVE_PRIVATE_H
+#define HEDDLE_ENGINE_SERVE_PRIVATE_H
+
+#include "engine/compute.h"
+#include "engine/kv_cache.h"
+#include "engine/rank.h"
+#include "engine/sched.h"
+#include "engine/serve.h"
+
+#define LANE_NONE UINT32_MAX
+/* It waits, and fails when it starts: its log could not be written. */
+#define LANE_DOOMED (UINT32_MAX - 1)
+
+struct lane {
+	uint32_t slot; /* SLOT_NONE = the lane is free */
+	bool ends; /* once its step has run */
+	enum finish_reason ending; /* why */
+	uint32_t count; /* tokens known */
+	uint32_t prompt_count;
+	struct sample_params params; /* all but position and use_count */
+	uint32_t use_count;
+	bool has_uses; /* some penalty is asked for */
+	/* owned arrays */
+	uint32_t *tokens; /* [position_count] */
+	uint32_t *blocks, *pages; /* of the chain */
+	struct kv_chain chain;
+	struct token_use *uses; /* [position_count] distinct tokens */
+	uint32_t *use_table; /* [use_mask + 1] index in uses + 1, 0 = none */
+	struct logit_bias *biases; /* [LOGIT_BIAS_COUNT_MAX] */
+	uint32_t *mask; /* [ceil(vocab / 32)] without stop tokens */
+};
+
+/* What a step made of a request and nobody was told yet. */
+struct outcome {
+	uint32_t slot; /* SLOT_NONE = told, or nobody waits for it */
+	uint32_t token; /* UINT32_MAX = none could be drawn */
+	enum finish_reason reason; /* FINISH_NONE = goes on */
+	const struct sample_result *result; /* in the step that ran */
+};
+
+struct serve {
+	struct rank rank;
+	struct engine_serve_options options;
+	struct vmm vmm;
+	struct model *model;
+	struct compute *compute;
+	struct kv_cache *cache;
+	struct sched *sched;
+	uint32_t position_count, block_max, use_mask;
+	struct lane *lanes; /* owned, [sequence_count] */
+	uint32_t *lane_of; /* owned, [slot_count] */
+	struct step steps[2]; /* one runs or has run, the other is filled */
+	uint32_t step_next; /* that is filled next */
+	bool in_flight;
+	const struct sched_plan *plan; /* of the step that runs */
+	struct outcome *outcomes; /* owned, [sequence_count] */
+	uint32_t outcome_count;
+	struct kv_cache_counts counted; /* as they were told last */
+	uint64_t sweep_ns, warned_ns;
+	struct mono now;
+};
+
+/* --- serve.c --------------------------------------------------------------------- */
+
+/* Everything up to BEAT_READY, what an earlier life left included. */
+int serve_open(const struct segment *segment, uint32_t rank,
+	const struct engine_serve_options *options,
+	const struct model_files *files, struct serve **out, struct error *err);
+
+/* Nobody is told anything: for an engine that ended, or breaks. */
+void serve_close(struct serve *serve);
+
+/*
+ * Do what there is to do. *out_until: when there may be more without a message
+ * or the end of a step, 0 = at once. -EIO and others: the step failed.
+ */
+int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err);
+
+/* Until then, or a message, or the end of the step that runs, or *stop. */
+void serve_sleep(struct serve *serve, const uint32_t *stop, struct mono until);
+
+/* The step that runs is waited for; what is not done is cancelled. */
+void serve_cancel_all(struct serve *serve);
+
+/* --- serve_requests.c ---------------------------------------------------------- */
+
+/* Hooks of the rank and of the scheduler; arg is the struct serve. */
+void serve_submitted(void *arg, uint32_t slot_index, struct mono now);
+void serve_end(void *arg, uint32_t slot_index, enum finish_reason reason);
+uint32_t serve_start(void *arg, uint32_t slot_index);
+bool serve_grow(void *arg, uint32_t slot_index, uint32_t token_count);
+void serve_stop(void *arg, uint32_t slot_index, bool preempted);
+uint32_t serve_available(void *arg);
+
+/* Lanes that were to end while their step ran. Between steps. */
+void serve_end_due(struct serve *serve);
+
+/* The scheduler lets go of a request, and the dataplane is told. */
+void serve_finish(
+	struct serve *serve, uint32_t slot_index, enum finish_reason reason);
+
+/* --- serve_lane.c ---------------------------------------------------------------- */
+
+/* -ENOMEM; a lane in any state is released. */
+int lane_init(const struct serve *serve, struct lane *lane);
+void lane_release(struct lane *lane);
+
+/* Tokens and parameters of a request; false: its pages are not good. */
+bool lane_fill(const struct serve *serve, struct lane *lane, uint32_t slot);
+
+/* One more token of the output. */
+void lane_add(const struct serve *serve, struct lane *lane, uint32_t token);
+
+/* How the lane's next token is drawn. */
+struct sample_params lane_params(
+	const struct serve *serve, const struct lane *lane, uint32_t position);
+
+/* Are the parameters what the operations take? */
+bool lane_params_ok(const struct serve *serve, const struct rank_request *r);
+
+/* --- serve_step.c ------------------------------------------------------------------ */
+
+/* Plan and begin the next step; false: nothing can run. */
+bool serve_begin(struct serve *serve);
+
+/* The step has run: note what came of it. -EIO and others: it failed. */
+int serve_collect(struct serve *serve, struct error *err);
+
+/*
+ * Tell the dataplane, if that has not been done. False: the log did not take
+ * the token, and the request, which goes on, must be ended.
+ */
+bool serve_tell(struct serve *serve, struct outcome *outcome);
+void serve_tell_all(struct serve *serve);
+
+/* --- serve_measure.c --------------------------------------------------------------- */
+
+/* Before the first request; the steps are free. */
+int serve_measure(
+	struct serve *serve, struct sched_model *out, struct error *err);
+
+#endif

@@ -1,0 +1,663 @@
+/* test_serve.c - the rank that computes, seen from the other side of its rings */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Each kind of request is served alone, by an engine of its own: its records,
+ * to the bit, are the truth. Then random mixes of all kinds, in a cache that is
+ * too small, with prompts that begin alike, priorities, cancellations, bad
+ * pages, and engines that end in the middle and are followed by another one.
+ * Whatever was not cancelled must have the records of the truth.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/model_dir.h"
+#include "engine/serve_private.h"
+#include "tests/engine_case.h"
+#include "tests/suite.h"
+
+#define MODEL "tests/golden/qwen3_moe"
+#define SLOTS 16u
+#define PAGES 600u
+#define SLOT_PAGES 32u /* that each slot of the test has for itself */
+#define RING 256u
+#define TOP 3u
+#define KINDS 8u
+#define OUTPUT_MAX 90u
+#define PROMPT_MAX 330u
+
+/* What a client asks for. */
+struct kind {
+	uint32_t prompt[PROMPT_MAX];
+	uint32_t prompt_count, output_max;
+	struct request_params params;
+	uint32_t stop_ids[4], stop_count;
+	struct logit_bias biases[3];
+	uint32_t bias_count;
+	/* the truth */
+	struct token_record records[OUTPUT_MAX], top[OUTPUT_MAX * TOP];
+	uint32_t output_count, finish;
+};
+
+struct stage {
+	struct segment segment;
+	int fd;
+	struct model_files files;
+	struct engine_serve_options options;
+	struct serve *serve;
+	uint32_t kind[SLOTS]; /* that the slot runs; KINDS = none */
+	bool cancelled[SLOTS];
+	uint32_t told[SLOTS], done[SLOTS];
+};
+
+static const struct engine_serve_options plain = {
+	.thread_count = 1,
+	.row_count = 64,
+	.sequence_count = 6,
+	.budget_percent = 200,
+	.kv_type = DTYPE_F32,
+	.step_max_ns = 50 * NS_PER_MS,
+	.kv_token_count = 512,
+	.page_size_bytes = PAGE_SIZE_BYTES_MIN,
+	.resume = 1,
+};
+
+static void open_engine(struct stage *stage)
+{
+	struct error err = {0};
+	int rc = serve_open(&stage->segment, 0, &stage->options, &stage->files,
+		&stage->serve, &err);
+
+	if (rc)
+		printf("%s; ", err.text);
+	CU_ASSERT_EQUAL_FATAL(rc, 0);
+}
+
+static void open_stage(
+	struct stage *stage, const struct engine_serve_options *options)
+{
+	static const struct segment_shape shape = {SLOTS, PAGES, RING, 1};
+	struct error err = {0};
+
+	memset(stage, 0, sizeof(*stage));
+	stage->options = *options;
+	for (uint32_t i = 0; i < SLOTS; i++)
+		stage->kind[i] = KINDS;
+	CU_ASSERT_EQUAL_FATAL(
+		segment_create(&shape, &stage->segment, &stage->fd, &err), 0);
+	CU_ASSERT_EQUAL_FATAL(model_dir_open(MODEL, &stage->files, &err), 0);
+	open_engine(stage);
+}
+
+/* An engine that has nothing to do has nothing. */
+static void check_idle(struct stage *stage)
+{
+	struct serve *serve = stage->serve;
+
+	CU_ASSERT_EQUAL(sched_running(serve->sched), 0);
+	CU_ASSERT_EQUAL(sched_waiting(serve->sched), 0);
+	CU_ASSERT_EQUAL(serve->rank.waiting, 0);
+	kv_cache_check(serve->cache);
+	kv_cache_clear(serve->cache);
+	CU_ASSERT_EQUAL(kv_store_used(serve->model->kv), 0);
+	CU_ASSERT_EQUAL(page_pool_count(serve->model->pool, PAGE_KV), 0);
+	page_pool_check(serve->model->pool);
+}
+
+static void close_stage(struct stage *stage)
+{
+	check_idle(stage);
+	serve_close(stage->serve);
+	model_files_close(&stage->files);
+	segment_detach(&stage->segment);
+	close(stage->fd);
+}
+
+/* --- the dataplane's part -------------------------------------------------------- */
+
+/* A chain of the slot's own pages, from its page number `at` on. */
+static uint32_t make_chain(struct stage *stage, uint32_t index, uint32_t *at,
+	const void *bytes, size_t size_bytes)
+{
+	uint32_t first = index * SLOT_PAGES + *at;
+	const uint8_t *from = bytes;
+
+	do {
+		struct payload_page *page = segment_page(
+			&stage->segment, index * SLOT_PAGES + (*at)++);
+		size_t part = size_bytes < sizeof(page->bytes)
+				      ? size_bytes
+				      : sizeof(page->bytes);
+
+		if (from)
+			memcpy(page->bytes, from, part);
+		from = from ? from + part : NULL;
+		page->used_bytes = (uint32_t)part;
+		size_bytes -= part;
+		page->next = size_bytes > 0 ? index * SLOT_PAGES + *at
+					    : PAYLOAD_NONE;
+	} while (size_bytes > 0);
+	CU_ASSERT_FATAL(*at <= SLOT_PAGES);
+	return first;
+}
+
+static void tell(struct stage *stage, enum ring_kind kind, uint32_t index)
+{
+	const struct ring_message message = {kind, index,
+		segment_slot(&stage->segment, index)->generation, 0};
+
+	CU_ASSERT_TRUE(ring_push(
+		segment_request_ring(&stage->segment, 0), RING, &message));
+}
+
+static struct request_slot *prepare(
+	struct stage *stage, uint32_t index, const struct kind *kind)
+{
+	struct request_slot *slot = segment_slot(&stage->segment, index);
+	uint32_t at = 0;
+
+	slot->front_state = FRONT_SUBMITTED;
+	slot->generation++;
+	slot->rank = 0;
+	slot->finish_at = UINT32_MAX;
+	slot->params = kind->params;
+	slot->params.prompt_count = kind->prompt_count;
+	slot->params.output_max = kind->output_max;
+	slot->prompt_page = make_chain(stage, index, &at, kind->prompt,
+		kind->prompt_count * sizeof(kind->prompt[0]));
+	slot->log_page = make_chain(stage, index, &at, NULL,
+		kind->output_max * sizeof(struct token_record));
+	slot->top_page = make_chain(stage, index, &at, NULL,
+		kind->output_max * TOP * sizeof(struct token_record));
+	slot->params.mask = PAYLOAD_NONE;
+	slot->params.stop_page = slot->params.bias_page = PAYLOAD_NONE;
+	if (kind->stop_count)
+		slot->params.stop_page =
+			make_chain(stage, index, &at, kind->stop_ids,
+				kind->stop_count * sizeof(kind->stop_ids[0]));
+	if (kind->bias_count)
+		slot->params.bias_page =
+			make_chain(stage, index, &at, kind->biases,
+				kind->bias_count * sizeof(kind->biases[0]));
+	stage->told[index] = stage->done[index] = 0;
+	stage->cancelled[index] = false;
+	return slot;
+}
+
+static void hear(struct stage *stage)
+{
+	struct ring_message messages[RING];
+	uint32_t count = ring_pop(
+		segment_token_ring(&stage->segment, 0), RING, messages, RING);
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct ring_message *m = &messages[i];
+
+		CU_ASSERT_FATAL(m->slot < SLOTS);
+		if (m->generation !=
+			segment_slot(&stage->segment, m->slot)->generation)
+			continue;
+		/* A new life may say what the last one has said. */
+		CU_ASSERT_TRUE(m->value >= stage->told[m->slot]);
+		stage->told[m->slot] = m->value;
+		stage->done[m->slot] += m->kind == RING_DONE;
+	}
+}
+
+/* One turn, and the step that it began. */
+static void turn(struct stage *stage)
+{
+	static const uint32_t never;
+	struct serve *serve = stage->serve;
+	struct error err = {0};
+	uint64_t until;
+
+	CU_ASSERT_EQUAL_FATAL(serve_turn(serve, &until, &err), 0);
+	hear(stage);
+	while (serve->in_flight && !compute_is_done(serve->compute))
+		serve_sleep(
+			serve, &never, mono_add(mono_now(), 10 * NS_PER_MS));
+}
+
+static void read_chain(struct stage *stage, uint32_t first,
+	struct token_record *out, uint32_t count)
+{
+	uint32_t at = first;
+
+	while (count > 0) {
+		const struct payload_page *page =
+			segment_page(&stage->segment, at);
+		uint32_t part = count < PAYLOAD_RECORDS_PER_PAGE
+					? count
+					: (uint32_t)PAYLOAD_RECORDS_PER_PAGE;
+
+		memcpy(out, page->bytes, part * sizeof(*out));
+		out += part;
+		count -= part;
+		at = page->next;
+	}
+}
+
+/* Records that differ from the truth in some bit. */
+static uint32_t count_wrong(
+	struct stage *stage, uint32_t index, const struct kind *kind)
+{
+	const struct request_slot *slot = segment_slot(&stage->segment, index);
+	struct token_record records[OUTPUT_MAX], top[OUTPUT_MAX * TOP];
+	uint32_t count = slot->output_count, wrong = 0;
+
+	if (count != kind->output_count || slot->finish != kind->finish)
+		return 1000;
+	read_chain(stage, slot->log_page, records, count);
+	for (uint32_t i = 0; i < count; i++)
+		wrong += memcmp(&records[i], &kind->records[i],
+				 sizeof(records[i])) != 0;
+	if (!kind->params.want_logprob || kind->params.logprob_count == 0)
+		return wrong;
+	read_chain(stage, slot->top_page, top, count * TOP);
+	for (uint32_t i = 0; i < count * TOP; i++)
+		wrong += memcmp(&top[i], &kind->top[i], sizeof(top[i])) != 0;
+	return wrong;
+}
+
+/* --- kinds of requests -------------------------------------------------------------- */
+
+static void set_params(struct kind *kind, uint32_t number, uint64_t *state)
+{
+	struct request_params *p = &kind->params;
+
+	*p = (struct request_params){.seed = suite_random(state),
+		.top_p = 1,
+		.repetition_penalty = 1,
+		.choice = number % 2};
+	p->want_logprob = number % 3 != 2;
+	p->logprob_count = number % 3 == 0 ? TOP : 0;
+	p->ignore_eos = number % 4 != 3;
+	if (number % 2) {
+		p->temperature = 0.7f + 0.1f * (float)number;
+		p->top_p = 0.95f;
+		p->top_k = 50;
+	}
+	if (number == 3 || number == 6) {
+		p->repetition_penalty = 1.2f;
+		p->presence_penalty = 0.3f;
+		p->frequency_penalty = 0.2f;
+	}
+	if (number == 4 || number == 5) {
+		kind->biases[0] = (struct logit_bias){17, 2.5f};
+		kind->biases[1] = (struct logit_bias){3, -100};
+		kind->bias_count = 2;
+	}
+	/* Half of the vocabulary would be too rare a stop: these are not. */
+	if (number == 5 || number == 7) {
+		for (uint32_t i = 0; i < 4; i++)
+			kind->stop_ids[i] = 10 + 50 * i;
+		kind->stop_count = 4;
+		p->output_min = 20;
+	}
+}
+
+/* Prompts come in two families that begin alike. */
+static void make_kinds(struct kind *kinds, uint64_t *state)
+{
+	uint32_t common[2][200];
+
+	for (uint32_t i = 0; i < 400; i++)
+		common[i / 200][i % 200] = suite_below(state, 200);
+	for (uint32_t k = 0; k < KINDS; k++) {
+		struct kind *kind = &kinds[k];
+		uint32_t shared = 40 + suite_below(state, 160);
+
+		memset(kind, 0, sizeof(*kind));
+		kind->prompt_count = k == 0 ? 1 : shared + k * 10;
+		kind->output_max = 10 + suite_below(state, OUTPUT_MAX - 10);
+		memcpy(kind->prompt, common[k % 2],
+			shared * sizeof(kind->prompt[0]));
+		for (uint32_t i = shared; i < PROMPT_MAX; i++)
+			kind->prompt[i] = suite_below(state, 200);
+		set_params(kind, k, state);
+	}
+}
+
+static void serve_alone(struct kind *kind)
+{
+	struct request_slot *slot;
+	struct stage stage;
+
+	open_stage(&stage, &plain);
+	slot = prepare(&stage, 0, kind);
+	tell(&stage, RING_SUBMIT, 0);
+	while (!stage.done[0])
+		turn(&stage);
+	CU_ASSERT_EQUAL(slot->engine_state, ENGINE_FINISHED);
+	kind->output_count = slot->output_count;
+	kind->finish = slot->finish;
+	read_chain(&stage, slot->log_page, kind->records, kind->output_count);
+	if (kind->params.want_logprob && kind->params.logprob_count)
+		read_chain(&stage, slot->top_page, kind->top,
+			kind->output_count * TOP);
+	CU_ASSERT_EQUAL(slot->cached_count, 0);
+	close_stage(&stage);
+}
+
+/* --- the truth is the engine's --------------------------------------------------------- */
+
+/* Greedy, token by token, as heddle-eval does it. */
+static void test_serve__alone_it_is_what_the_forward_pass_gives(void)
+{
+	struct engine_case_config config = {.directory = MODEL,
+		.kv_type = DTYPE_F32,
+		.thread_count = 1,
+		.row_count = 400,
+		.sequence_count = 1,
+		.token_count = 400};
+	struct kind *kinds = suite_calloc(KINDS, sizeof(*kinds));
+	uint64_t state = suite_seed(1);
+	struct engine_sequence s;
+	struct engine_case c;
+	uint32_t ids[400], at;
+	struct kind *kind = &kinds[6];
+
+	make_kinds(kinds, &state);
+	kind->params = (struct request_params){.top_p = 1,
+		.repetition_penalty = 1,
+		.want_logprob = true,
+		.ignore_eos = true};
+	serve_alone(kind);
+	CU_ASSERT_EQUAL_FATAL(kind->output_count, kind->output_max);
+	CU_ASSERT_EQUAL(kind->finish, FINISH_LENGTH);
+	CU_ASSERT_EQUAL_FATAL(cpu_isa_choose(&config.isa, NULL), 0);
+	engine_case_open(&c, &config);
+	at = kind->prompt_count;
+	memcpy(ids, kind->prompt, at * sizeof(ids[0]));
+	engine_sequence_open(&c, &s, ids, at + kind->output_max);
+	for (uint32_t i = 0; i < kind->output_max; i++) {
+		uint32_t rows = i == 0 ? at : 1, first;
+		const struct sample_result *result;
+
+		step_clear(&c.step, 0, 0);
+		first = engine_sequence_step(&c, &s, rows, 0);
+		engine_case_run(&c);
+		result = &c.step.result[first + rows - 1];
+		ids[at + i] = result->token;
+		CU_ASSERT_EQUAL(result->token,
+			kind->records[i].token_flags & TOKEN_ID_MASK);
+		CU_ASSERT_EQUAL(
+			memcmp(&result->logprob, &kind->records[i].logprob,
+				sizeof(float)),
+			0);
+	}
+	engine_sequence_close(&c, &s);
+	engine_case_close(&c);
+	free(kinds);
+}
+
+/* --- random mixes ------------------------------------------------------------------------- */
+
+struct mix {
+	struct stage stage;
+	struct kind *kinds;
+	uint64_t random;
+	uint32_t finished, cancelled, kills, wrong, cached;
+};
+
+/* Broken in one of several ways; it must fail, and fail alone. */
+static void spoil(struct mix *mix, struct request_slot *slot)
+{
+	switch (suite_below(&mix->random, 5)) {
+	case 0:
+		slot->params.top_p = -1;
+		break;
+	case 1:
+		slot->params.bias_page = PAGES;
+		break;
+	case 2:
+		slot->instance = 7;
+		break;
+	case 3: /* the log ends where it begins */
+		slot->params.output_max = 400;
+		slot->params.prompt_count = 1;
+		break;
+	default:
+		slot->params.prompt_count = 5000;
+	}
+}
+
+static void random_submit(struct mix *mix)
+{
+	struct stage *stage = &mix->stage;
+	uint32_t index = suite_below(&mix->random, SLOTS);
+	uint32_t kind = suite_below(&mix->random, KINDS);
+	struct request_slot *slot;
+
+	if (stage->kind[index] != KINDS)
+		return;
+	slot = prepare(stage, index, &mix->kinds[kind]);
+	slot->instance = 0;
+	slot->params.tenant[5] = (uint8_t)suite_below(&mix->random, 2);
+	slot->params.priority = suite_below(&mix->random, 2);
+	stage->kind[index] = kind;
+	if (suite_below(&mix->random, 20) == 0) {
+		spoil(mix, slot);
+		stage->cancelled[index] = true;
+	}
+	tell(stage, RING_SUBMIT, index);
+}
+
+static void random_cancel(struct mix *mix)
+{
+	struct stage *stage = &mix->stage;
+	uint32_t index = suite_below(&mix->random, SLOTS);
+
+	if (stage->kind[index] == KINDS || stage->cancelled[index] ||
+		stage->done[index])
+		return;
+	stage->cancelled[index] = true;
+	if (suite_below(&mix->random, 2)) {
+		tell(stage, RING_CANCEL, index);
+	} else {
+		segment_slot(&stage->segment, index)->finish_at = 1;
+		tell(stage, RING_FINISH_AT, index);
+	}
+}
+
+/* The engine is gone, in whatever it was doing; another one comes. */
+static void kill_engine(struct mix *mix)
+{
+	serve_close(mix->stage.serve);
+	open_engine(&mix->stage);
+	mix->kills++;
+}
+
+static void take_done(struct mix *mix)
+{
+	struct stage *stage = &mix->stage;
+
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		struct request_slot *slot = segment_slot(&stage->segment, i);
+
+		if (stage->kind[i] == KINDS || !stage->done[i])
+			continue;
+		CU_ASSERT_EQUAL(stage->told[i], slot->output_count);
+		if (stage->cancelled[i]) {
+			mix->cancelled++;
+		} else {
+			mix->finished++;
+			mix->cached += slot->cached_count > 0;
+			mix->wrong += count_wrong(
+				stage, i, &mix->kinds[stage->kind[i]]);
+		}
+		slot->front_state = FRONT_FREE;
+		stage->kind[i] = KINDS;
+	}
+}
+
+static bool anything_runs(const struct stage *stage)
+{
+	for (uint32_t i = 0; i < SLOTS; i++)
+		if (stage->kind[i] != KINDS)
+			return true;
+	return false;
+}
+
+static void run_mix(struct mix *mix, uint32_t turns, uint32_t kills)
+{
+	for (uint32_t i = 0; i < turns || anything_runs(&mix->stage); i++) {
+		uint32_t what = suite_below(&mix->random, 20);
+
+		if (i < turns && what < 8)
+			random_submit(mix);
+		else if (i < turns && what == 8 &&
+			 suite_below(&mix->random, 3) == 0)
+			random_cancel(mix);
+		if (kills && suite_below(&mix->random, 60) == 0)
+			kill_engine(mix);
+		turn(&mix->stage);
+		take_done(mix);
+		CU_ASSERT_FATAL(i < 100 * turns);
+	}
+}
+
+static void check_mixes(uint32_t threads, uint32_t kills)
+{
+	struct mix *mix = suite_calloc(1, sizeof(*mix));
+	struct engine_serve_options options = plain;
+	uint64_t state = suite_seed(20260810);
+
+	mix->kinds = suite_calloc(KINDS, sizeof(*mix->kinds));
+	make_kinds(mix->kinds, &state);
+	for (uint32_t k = 0; k < KINDS; k++)
+		serve_alone(&mix->kinds[k]);
+	options.thread_count = threads;
+	mix->random = state;
+	open_stage(&mix->stage, &options);
+	run_mix(mix, 4000, kills);
+	CU_ASSERT_EQUAL(mix->wrong, 0);
+	/* Else it was too easy. */
+	CU_ASSERT_TRUE(mix->finished > 100);
+	CU_ASSERT_TRUE(mix->cancelled > 10);
+	CU_ASSERT_TRUE(mix->cached > 10);
+	CU_ASSERT_TRUE(segment_engine_counters(&mix->stage.segment, 0)
+			       ->preemptions_total > 10);
+	CU_ASSERT_EQUAL(mix->kills > 5, kills);
+	printf("%u served, %u ended early, %u with a prefix found, %llu put "
+	       "aside, %u lives; ",
+		mix->finished, mix->cancelled, mix->cached,
+		(unsigned long long)segment_engine_counters(
+			&mix->stage.segment, 0)
+			->preemptions_total,
+		mix->kills + 1);
+	close_stage(&mix->stage);
+	free(mix->kinds);
+	free(mix);
+}
+
+static void test_serve__the_same_bits_in_any_company(void)
+{
+	check_mixes(1, 0);
+}
+
+static void test_serve__the_same_bits_after_any_death(void)
+{
+	check_mixes(2, 1);
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+struct runner {
+	struct stage *stage;
+	uint32_t stop;
+	int rc;
+};
+
+static void *run_engine(void *arg)
+{
+	struct runner *runner = arg;
+	struct error err = {0};
+
+	runner->rc = engine_serve_run(&runner->stage->segment, 0,
+		&runner->stage->options, &runner->stage->files, &runner->stop,
+		&err);
+	return NULL;
+}
+
+static void test_engine_serve_run__serves_and_stops(void)
+{
+	struct kind *kinds = suite_calloc(KINDS, sizeof(*kinds));
+	uint64_t state = suite_seed(2);
+	struct runner runner = {0};
+	const struct role_beat *beat;
+	struct stage stage;
+	pthread_t thread;
+
+	make_kinds(kinds, &state);
+	open_stage(&stage, &plain);
+	serve_close(stage.serve);
+	runner.stage = &stage;
+	prepare(&stage, 0, &kinds[2]);
+	tell(&stage, RING_SUBMIT, 0);
+	CU_ASSERT_EQUAL_FATAL(
+		pthread_create(&thread, NULL, run_engine, &runner), 0);
+	while (!stage.done[0])
+		hear(&stage);
+	beat = segment_beat(&stage.segment, ROLE_INDEX_RANK0);
+	CU_ASSERT_EQUAL(beat->state, BEAT_READY);
+	CU_ASSERT_TRUE(beat->progress > 0);
+	/* One that is not done when it is stopped is cancelled. */
+	prepare(&stage, 1, &kinds[3]);
+	segment_slot(&stage.segment, 1)->params.ignore_eos = true;
+	tell(&stage, RING_SUBMIT, 1);
+	wake_post(segment_wake(&stage.segment, ROLE_INDEX_RANK0));
+	while (!stage.told[1])
+		hear(&stage);
+	__atomic_store_n(&runner.stop, 1, __ATOMIC_RELEASE);
+	wake_post(segment_wake(&stage.segment, ROLE_INDEX_RANK0));
+	pthread_join(thread, NULL);
+	hear(&stage);
+	CU_ASSERT_EQUAL(runner.rc, 0);
+	CU_ASSERT_EQUAL(stage.done[1], 1);
+	CU_ASSERT_EQUAL(beat->state, BEAT_ABSENT);
+	open_engine(&stage);
+	close_stage(&stage);
+	free(kinds);
+}
+
+static void test_engine_serve_run__options(void)
+{
+	struct engine_serve_options bad[4];
+	struct stage stage;
+	uint32_t stop = 1;
+
+	open_stage(&stage, &plain);
+	for (int i = 0; i < 4; i++)
+		bad[i] = plain;
+	bad[0].sequence_count = 0;
+	bad[1].row_count = bad[1].sequence_count - 1;
+	bad[2].kv_type = DTYPE_F16;
+	bad[3].kv_token_count = 1;
+	for (int i = 0; i < 4; i++) {
+		struct error err = {0};
+
+		CU_ASSERT_EQUAL(engine_serve_run(&stage.segment, 0, &bad[i],
+					&stage.files, &stop, &err),
+			-EINVAL);
+		CU_ASSERT_TRUE(err.text[0] != '\0');
+	}
+	close_stage(&stage);
+}
+
+int main(void)
+{
+	static const struct suite_case cases[] = {
+		SUITE_CASE(serve__alone_it_is_what_the_forward_pass_gives),
+		SUITE_CASE(serve__the_same_bits_in_any_company),
+		SUITE_CASE(serve__the_same_bits_after_any_death),
+		SUITE_CASE(engine_serve_run__serves_and_stops),
+		SUITE_CASE(engine_serve_run__options),
+	};
+
+	return SUITE_MAIN("serve", cases);
+}
