@@ -25,6 +25,16 @@
 #include "memmgr/kv.h"
 #include "memmgr/pages.h"
 
+/*
+ * What stands at the head of a memory file that outlives its engine
+ * (memmgr/vmm.h): whether the base lies in it, and which. A life that finds its
+ * own fingerprint there reads no file.
+ */
+struct model_keep {
+	uint64_t fingerprint; /* of the files, the plan and the layout */
+	uint32_t filled; /* 1 = every byte has been written */
+};
+
 struct model_options {
 	enum weight_layout layout; /* WEIGHT_ROWS or WEIGHT_PANELS: what the
 				      back end reads */
@@ -37,6 +47,7 @@ struct model_options {
 	uint32_t adapter_page_count; /* pages beside base and KV */
 	uint32_t instance_count_max; /* 0 = 1: the base alone */
 	uint32_t adapter_slot_count_max; /* slots per layer beyond the base */
+	struct model_keep *keep; /* NULL = nothing outlives the model */
 	void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 	void *progress_arg;
 };
@@ -50,6 +61,7 @@ struct model {
 	struct kv_store *kv;
 	struct vmm *vmm; /* borrowed */
 	struct reader_info reader;
+	bool was_kept; /* the base was there already */
 	uint64_t dense_bytes; /* everything but routed experts */
 };
 

@@ -5,8 +5,10 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include "base/log.h"
 #include "engine/serve_private.h"
 
 /* Deadlines and closed requests are looked for this often. */
@@ -200,7 +202,7 @@ static int open_model(struct serve *serve, const struct segment *segment,
 	struct error *err)
 {
 	const struct engine_serve_options *options = &serve->options;
-	const struct model_options load = {
+	struct model_options load = {
 		.layout = cpu_isa_layout(isa),
 		.thread_count = thread_count(options),
 		.page_size_bytes = options->page_size_bytes,
@@ -209,12 +211,36 @@ static int open_model(struct serve *serve, const struct segment *segment,
 		.progress = show_life,
 		.progress_arg = segment_beat(segment, ROLE_INDEX_RANK0 + rank),
 	};
+	int rc;
+
+	load.keep = serve->keep;
+	rc = model_load(&serve->vmm, files, &load, &serve->model, err);
+	if (rc == 0 && serve->model->was_kept)
+		log_info("rank %u: the weights are still in memory", rank);
+	return rc;
+}
+
+/* Memory for pages, and what an earlier life wrote at its head. */
+static int open_memory(struct serve *serve, struct error *err)
+{
 	const struct vmm_host_config host = {
-		.granularity_bytes = PAGE_SIZE_BYTES_MIN};
+		.granularity_bytes = PAGE_SIZE_BYTES_MIN,
+		.adopts = serve->options.memory_fd >= 0,
+		.descriptor = serve->options.memory_fd,
+		.head_bytes = PAGE_SIZE_BYTES_MIN,
+	};
+	void *head;
 	int rc = vmm_host_init(&serve->vmm, &host, err);
 
-	return rc ? rc
-		  : model_load(&serve->vmm, files, &load, &serve->model, err);
+	if (rc || !host.adopts)
+		return rc;
+	head = mmap(NULL, sizeof(*serve->keep), PROT_READ | PROT_WRITE,
+		MAP_SHARED, serve->options.memory_fd, 0);
+	if (head == MAP_FAILED)
+		return error_set(
+			err, errno, "the memory file: %s", strerror(errno));
+	serve->keep = head;
+	return 0;
 }
 
 static int open_rank(struct serve *serve, const struct segment *segment,
@@ -339,6 +365,8 @@ void serve_close(struct serve *serve)
 	step_release(&serve->steps[1]);
 	rank_close(&serve->rank);
 	model_destroy(serve->model);
+	if (serve->keep)
+		munmap(serve->keep, sizeof(*serve->keep));
 	vmm_host_destroy(&serve->vmm);
 	free(serve);
 }
@@ -351,6 +379,8 @@ static int open_parts(struct serve *serve, const struct segment *segment,
 
 	if (rc == 0)
 		rc = cpu_isa_choose(&isa, err);
+	if (rc == 0)
+		rc = open_memory(serve, err);
 	if (rc == 0)
 		rc = open_model(serve, segment, rank, files, isa, err);
 	if (rc)

@@ -17,7 +17,7 @@
  *        cache, nor on a death of the rank in between.
  * Resume: after a death the next life takes its requests over and computes
  *        their tokens again from prompt and log (base/segment.h); with
- *        `memory` the weights are still in their pages.
+ *        memory_fd the weights are still in their pages.
  * Bounds: a request that cannot fit alone is refused by the rank's number of
  *        positions; waiting requests are bounded by the slots.
  * Threads: runs on the calling thread and starts those that compute; *stop may
@@ -45,6 +45,8 @@ struct engine_serve_options {
 	uint64_t step_max_ns;
 	uint64_t kv_token_count; /* that the cache holds */
 	uint64_t page_size_bytes; /* 0 = by the model's size */
+	int32_t memory_fd; /* a memory file that outlives this process and is
+			      borrowed, -1 = none */
 	uint32_t resume; /* 1 = take over what an earlier life had begun */
 };
 

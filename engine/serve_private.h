@@ -56,6 +56,7 @@ struct serve {
 	struct rank rank;
 	struct engine_serve_options options;
 	struct vmm vmm;
+	struct model_keep *keep; /* mapped head of the memory file, or NULL */
 	struct model *model;
 	struct compute *compute;
 	struct kv_cache *cache;

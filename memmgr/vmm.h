@@ -32,6 +32,7 @@
 #ifndef HEDDLE_MEMMGR_VMM_H
 #define HEDDLE_MEMMGR_VMM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -106,6 +107,17 @@ struct vmm_ops {
 struct vmm_host_config {
 	size_t granularity_bytes;
 	uint64_t mapping_count_max;
+	/*
+	 * Whether `descriptor` is the memory file, made by someone who keeps
+	 * it open so that pages outlive this process. It is duplicated. Its
+	 * first head_bytes (a multiple of the granularity) are not touched.
+	 * Handles lie in the file in the order of their creation, one behind
+	 * the other: who creates the same ones again finds their bytes.
+	 * What is released stays in the file.
+	 */
+	bool adopts;
+	int descriptor;
+	uint64_t head_bytes;
 };
 
 int vmm_host_init(struct vmm *vmm, const struct vmm_host_config *config,

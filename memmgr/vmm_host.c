@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -65,6 +66,7 @@ struct reservation {
 
 struct vmm_host {
 	int descriptor; /* owned */
+	bool adopted; /* the file is kept by others, too */
 	uint64_t file_bytes;
 	uint64_t used_bytes; /* of the file, by all handles so far */
 	uint64_t granule_bytes;
@@ -333,11 +335,13 @@ static void retire_handle(struct vmm_host *host, struct handle *handle)
 	assert(class); /* made by create */
 	/*
 	 * If this fails the memory stays with the file until the next handle
-	 * of this size takes it; there is nothing better to do.
+	 * of this size takes it; there is nothing better to do. In a file that
+	 * others keep it stays on purpose.
 	 */
-	(void)fallocate(host->descriptor,
-		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		(off_t)handle->offset_bytes, (off_t)handle->size_bytes);
+	if (!host->adopted)
+		(void)fallocate(host->descriptor,
+			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			(off_t)handle->offset_bytes, (off_t)handle->size_bytes);
 	handle->state = HANDLE_SPARE;
 	handle->next_spare = class->spare;
 	class->spare = (uint32_t)(handle - host->handles) + 1;
@@ -524,10 +528,48 @@ static const struct vmm_ops host_ops = {
 	.host_pointer = host_pointer,
 };
 
+/* The file that others keep, or a new one. */
+static int open_file(struct vmm_host *host,
+	const struct vmm_host_config *config, struct error *err)
+{
+	struct stat st;
+	int code;
+
+	if (!config->adopts) {
+		host->descriptor = memfd_create("heddle-pages", MFD_CLOEXEC);
+		return host->descriptor >= 0
+			       ? 0
+			       : error_set(err, errno,
+					 "host memory: memfd_create: %s",
+					 strerror(errno));
+	}
+	assert(config->head_bytes % config->granularity_bytes == 0);
+	host->descriptor = fcntl(config->descriptor, F_DUPFD_CLOEXEC, 3);
+	if (host->descriptor < 0)
+		return error_set(err, errno, "host memory: its file: %s",
+			strerror(errno));
+	host->adopted = true;
+	host->used_bytes = config->head_bytes;
+	if (fstat(host->descriptor, &st) == 0 &&
+		((uint64_t)st.st_size >= config->head_bytes ||
+			ftruncate(host->descriptor,
+				(off_t)config->head_bytes) == 0)) {
+		host->file_bytes = (uint64_t)st.st_size > config->head_bytes
+					   ? (uint64_t)st.st_size
+					   : config->head_bytes;
+		return 0;
+	}
+	code = errno;
+	close(host->descriptor);
+	return error_set(
+		err, code, "host memory: its file: %s", strerror(code));
+}
+
 int vmm_host_init(struct vmm *vmm, const struct vmm_host_config *config,
 	struct error *err)
 {
 	struct vmm_host *host;
+	int rc;
 
 	*vmm = (struct vmm){0};
 	if (!is_power_of_two(config->granularity_bytes) ||
@@ -539,11 +581,8 @@ int vmm_host_init(struct vmm *vmm, const struct vmm_host_config *config,
 	host = calloc(1, sizeof(*host));
 	if (!host)
 		return error_set(err, ENOMEM, "host memory: no memory");
-	host->descriptor = memfd_create("heddle-pages", MFD_CLOEXEC);
-	if (host->descriptor < 0) {
-		int rc = error_set(err, errno, "host memory: memfd_create: %s",
-			strerror(errno));
-
+	rc = open_file(host, config, err);
+	if (rc) {
 		free(host);
 		return rc;
 	}

@@ -12,8 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "control/model_dir.h"
 #include "engine/serve_private.h"
 #include "tests/engine_case.h"
@@ -62,6 +64,7 @@ static const struct engine_serve_options plain = {
 	.step_max_ns = 50 * NS_PER_MS,
 	.kv_token_count = 512,
 	.page_size_bytes = PAGE_SIZE_BYTES_MIN,
+	.memory_fd = -1,
 	.resume = 1,
 };
 
@@ -521,6 +524,15 @@ static void run_mix(struct mix *mix, uint32_t turns, uint32_t kills)
 	}
 }
 
+/* Pages that outlive the engine, as control keeps them. */
+static int make_memory(void)
+{
+	int fd = memfd_create("test-pages", MFD_CLOEXEC);
+
+	CU_ASSERT_FATAL(fd >= 0);
+	return fd;
+}
+
 static void check_mixes(uint32_t threads, uint32_t kills)
 {
 	struct mix *mix = suite_calloc(1, sizeof(*mix));
@@ -532,6 +544,8 @@ static void check_mixes(uint32_t threads, uint32_t kills)
 	for (uint32_t k = 0; k < KINDS; k++)
 		serve_alone(&mix->kinds[k]);
 	options.thread_count = threads;
+	if (kills)
+		options.memory_fd = make_memory();
 	mix->random = state;
 	open_stage(&mix->stage, &options);
 	run_mix(mix, 4000, kills);
@@ -543,6 +557,10 @@ static void check_mixes(uint32_t threads, uint32_t kills)
 	CU_ASSERT_TRUE(segment_engine_counters(&mix->stage.segment, 0)
 			       ->preemptions_total > 10);
 	CU_ASSERT_EQUAL(mix->kills > 5, kills);
+	/* All lives but the first found the weights where they were. */
+	CU_ASSERT_EQUAL(mix->stage.serve->model->was_kept, kills);
+	if (kills)
+		close(options.memory_fd);
 	printf("%u served, %u ended early, %u with a prefix found, %llu put "
 	       "aside, %u lives; ",
 		mix->finished, mix->cancelled, mix->cached,
@@ -566,6 +584,32 @@ static void test_serve__the_same_bits_after_any_death(void)
 }
 
 /* --- life --------------------------------------------------------------------------------- */
+
+/* Weights of another model, or that were half written, are read again. */
+static void test_serve__kept_weights_are_known_by_their_fingerprint(void)
+{
+	struct engine_serve_options options = plain;
+	struct model_keep *keep;
+	struct stage stage;
+
+	options.memory_fd = make_memory();
+	open_stage(&stage, &options);
+	CU_ASSERT_FALSE(stage.serve->model->was_kept);
+	keep = mmap(NULL, sizeof(*keep), PROT_READ | PROT_WRITE, MAP_SHARED,
+		options.memory_fd, 0);
+	CU_ASSERT_FATAL(keep != MAP_FAILED);
+	CU_ASSERT_EQUAL(keep->filled, 1);
+	for (int i = 0; i < 3; i++) {
+		serve_close(stage.serve);
+		keep->fingerprint += i == 1;
+		keep->filled = i != 2;
+		open_engine(&stage);
+		CU_ASSERT_EQUAL(stage.serve->model->was_kept, i == 0);
+	}
+	munmap(keep, sizeof(*keep));
+	close_stage(&stage);
+	close(options.memory_fd);
+}
 
 struct runner {
 	struct stage *stage;
@@ -655,9 +699,12 @@ int main(void)
 		SUITE_CASE(serve__alone_it_is_what_the_forward_pass_gives),
 		SUITE_CASE(serve__the_same_bits_in_any_company),
 		SUITE_CASE(serve__the_same_bits_after_any_death),
+		SUITE_CASE(serve__kept_weights_are_known_by_their_fingerprint),
 		SUITE_CASE(engine_serve_run__serves_and_stops),
 		SUITE_CASE(engine_serve_run__options),
 	};
 
+	/* Lives that follow each other say so each time. */
+	log_open("test_serve", LOG_TARGET_STDERR, LOG_LEVEL_ERROR);
 	return SUITE_MAIN("serve", cases);
 }

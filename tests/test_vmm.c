@@ -2,10 +2,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "memmgr/vmm.h"
@@ -550,7 +553,7 @@ static void test_vmm_host_init__refuses_granularities(void)
 	static const size_t wrong[] = {0, 4096, PAGE - 1, 3 * PAGE};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		struct vmm_host_config config = {wrong[i], 0};
+		struct vmm_host_config config = {.granularity_bytes = wrong[i]};
 		struct error err = {0};
 		struct vmm vmm;
 
@@ -613,7 +616,8 @@ static void test_vmm_host__neighbours_are_one_area(void)
 static void test_vmm_host_map__limit_counts_spans(void)
 {
 	/* One reservation and two spans: 1 + 2 * 2. */
-	const struct vmm_host_config config = {PAGE, 5};
+	const struct vmm_host_config config = {
+		.granularity_bytes = PAGE, .mapping_count_max = 5};
 	struct vmm_handle handles[5];
 	struct error err = {0};
 	struct vmm vmm;
@@ -679,6 +683,48 @@ static void test_vmm_host_release__memory_goes_and_range_comes_back(void)
 	CU_ASSERT_EQUAL(before, after);
 	vmm->ops->unreserve(vmm, addr, 4 * PAGE);
 	close_fixture(&f);
+}
+
+/* One and the same memory, seen by a first and by a second owner. */
+static void test_vmm_host_init__a_kept_file_keeps_its_bytes(void)
+{
+	struct vmm_host_config config = {.granularity_bytes = PAGE,
+		.adopts = true,
+		.descriptor = memfd_create("kept", MFD_CLOEXEC),
+		.head_bytes = PAGE};
+	char head[4] = "abc", seen[4] = "";
+
+	CU_ASSERT_FATAL(config.descriptor >= 0);
+	CU_ASSERT_EQUAL(pwrite(config.descriptor, head, 4, 0), 4);
+	for (int life = 0; life < 3; life++) {
+		struct vmm_handle handles[2];
+		struct error err = {0};
+		struct vmm vmm;
+		uint8_t *bytes;
+		vmm_addr addr;
+
+		CU_ASSERT_EQUAL_FATAL(vmm_host_init(&vmm, &config, &err), 0);
+		addr = reserve(&vmm, 3);
+		handles[0] = create(&vmm, 2);
+		handles[1] = create(&vmm, 1);
+		CU_ASSERT_EQUAL(map(&vmm, addr, 2, handles[0]), 0);
+		CU_ASSERT_EQUAL(map(&vmm, addr + 2 * PAGE, 1, handles[1]), 0);
+		CU_ASSERT_EQUAL(vmm.ops->set_access(&vmm, addr, 3 * PAGE), 0);
+		bytes = vmm.ops->host_pointer(&vmm, addr);
+		CU_ASSERT_EQUAL(bytes[0], life == 0 ? 0 : 7);
+		CU_ASSERT_EQUAL(bytes[3 * PAGE - 1], life == 0 ? 0 : 8);
+		bytes[0] = 7;
+		bytes[3 * PAGE - 1] = 8;
+		vmm.ops->unmap(&vmm, addr, 3 * PAGE);
+		vmm.ops->release(&vmm, handles[0]);
+		vmm.ops->release(&vmm, handles[1]);
+		vmm.ops->unreserve(&vmm, addr, 3 * PAGE);
+		vmm_host_destroy(&vmm);
+	}
+	CU_ASSERT_EQUAL(pread(config.descriptor, seen, 4, 0), 4);
+	CU_ASSERT_STRING_EQUAL(seen, "abc");
+	CU_ASSERT_EQUAL(fcntl(config.descriptor, F_GETFD), FD_CLOEXEC);
+	close(config.descriptor);
 }
 
 /* Reservations between others are found again after any order of going. */
@@ -874,6 +920,7 @@ int main(void)
 		SUITE_CASE(vmm_host__neighbours_are_one_area),
 		SUITE_CASE(vmm_host_map__limit_counts_spans),
 		SUITE_CASE(vmm_host_release__memory_goes_and_range_comes_back),
+		SUITE_CASE(vmm_host_init__a_kept_file_keeps_its_bytes),
 		SUITE_CASE(vmm_host_reserve__many_in_any_order),
 		SUITE_CASE(vmm_host_mapping_limit__of_the_system_less_a_tenth),
 		SUITE_CASE(vmm_host__every_system_call_may_fail),
