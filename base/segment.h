@@ -25,6 +25,22 @@
  *        control ring. The next life drops what is left in the request ring
  *        before it is BEAT_READY, so no request is served twice.
  *
+ * Resume: a rank that keeps enough to go on (control decides, and tells the
+ *        next life) leaves its slots as they are: no RING_CLOSE, engine_state
+ *        stays QUEUED, RUNNING or PREEMPTED, and the dataplane waits as for a
+ *        slow step. Before it is BEAT_READY the next life looks at every slot
+ *        of its rank that the dataplane has submitted:
+ *          not begun (engine_generation is not the slot's): as if RING_SUBMIT
+ *              came now; the message itself, should it still come, is known;
+ *          begun: goes on behind the last record of its log, of which
+ *              RING_TOKENS tells the count again; RUNNING becomes PREEMPTED;
+ *          ended: RING_DONE is said again;
+ *          closed by the dataplane: ends at once.
+ *        The request ring is kept. What is said twice changes nothing: a count
+ *        that is known, or a RING_DONE of an earlier generation. Lives that
+ *        follow each other without a step are not resumed for ever: then it is
+ *        as above.
+ *
  * Writers: slots: base/request.h. A request ring: the dataplane pushes, its
  *        rank pops; a token ring: the rank pushes, the dataplane pops; a
  *        control ring: control pushes, the role pops. A beat and a counter

@@ -66,6 +66,7 @@ static void begin_draining(struct node *node)
 	node->kill_ns = mono_now().ns +
 			node->setup.front.limits.drain_timeout_ns +
 			DRAIN_GRACE_NS;
+	node_roles_give_up(node);
 	if (!tell_stop(&node->roles[0]))
 		begin_ending(node);
 	/* Ours too: else clients would wait in a queue that nobody empties. */
@@ -188,10 +189,27 @@ static void take_signals(struct node *node)
 	}
 }
 
+/* "cpu,cpu", or what the null device is. */
+static void describe_devices(const struct node *node, char *out, size_t size)
+{
+	const struct option_value *devices =
+		&node->options->value[OPTION_DEVICE];
+	size_t used = 0;
+
+	if (node->setup.cpu_count == 0) {
+		snprintf(out, size,
+			"null (pseudo-random tokens, nothing is computed)");
+		return;
+	}
+	for (uint32_t i = 0; i < devices->count && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s%s",
+			i ? "," : "", devices->items[i]);
+}
+
 static void print_ready(const struct node *node)
 {
 	const struct front_setup *front = &node->setup.front;
-	char lists[2][256] = {"", ""};
+	char lists[2][256] = {"", ""}, devices[128];
 
 	for (uint32_t i = 0; i < front->listener_count; i++) {
 		char *list = lists[front->listeners[i].service == FRONT_ADMIN];
@@ -202,9 +220,9 @@ static void print_ready(const struct node *node)
 			front->listeners[i].tls ? "https" : "http",
 			node->setup.address[i]);
 	}
+	describe_devices(node, devices, sizeof(devices));
 	log_info("ready: api %s, admin %s, model %s, device %s, %u ms",
-		lists[0], lists[1], front->model.name[0],
-		"null (pseudo-random tokens, nothing is computed)",
+		lists[0], lists[1], front->model.name[0], devices,
 		(unsigned)((node->ready_ns - node->begun_ns) / NS_PER_MS));
 }
 

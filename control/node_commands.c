@@ -101,7 +101,7 @@ static void info(const struct node *node, struct command_answer *answer)
 	put_count(out, "vocabulary", front->model.vocab);
 	put_count(out, "positions", front->model.position_count);
 	put(out, "devices", devices(node->options));
-	put(out, "computes", json_false());
+	put(out, "computes", json_boolean(node->setup.cpu_count > 0));
 	put(out, "api", addresses(node, FRONT_API));
 	put(out, "admin", addresses(node, FRONT_ADMIN));
 	put_count(out, "api_keys", front->key_count);

@@ -33,6 +33,9 @@ struct node_role {
 	uint64_t started_ns;
 	uint64_t restart_ns; /* when to start it again; 0 = not planned */
 	uint64_t backoff_ns;
+	bool resumes; /* the next life takes over what this one had */
+	uint64_t progress; /* of the rank, when this life began */
+	uint32_t idle_lives; /* in a row, that got nowhere */
 	char last_end[ERROR_TEXT_BYTES]; /* why the last life ended */
 };
 
@@ -79,6 +82,8 @@ void node_role_ended(struct node *node, struct node_role *role);
 void node_role_heard(struct node *node, struct node_role *role);
 /* Start what is due, see who has become ready. */
 void node_roles_tick(struct node *node, struct mono now);
+/* No life will follow: what waits for one is failed. */
+void node_roles_give_up(struct node *node);
 bool node_roles_ready(const struct node *node);
 bool node_roles_gone(const struct node *node, bool front_only);
 void node_roles_kill(struct node *node);

@@ -13,8 +13,15 @@
 
 #include "control/node_private.h"
 
-/* Descriptors that the dataplane inherits: listeners, texts, TLS, two more. */
-#define INHERITED_MAX (FRONT_LISTENER_COUNT_MAX + 7)
+/* Descriptors that a role inherits: listeners, texts, TLS, two more; or a
+ * model's files, its pages, two more. */
+#define FRONT_INHERITED_MAX (FRONT_LISTENER_COUNT_MAX + 7)
+#define INHERITED_MAX (MODEL_FILE_COUNT_MAX + 6)
+_Static_assert(FRONT_INHERITED_MAX <= INHERITED_MAX, "room for both");
+
+/* Lives in a row without a step, after which a rank's requests are failed:
+ * one of them may be what ends it. */
+#define IDLE_LIVES_MAX 3
 
 const char *node_role_name(const struct node_role *role, char out[32])
 {
@@ -25,12 +32,21 @@ const char *node_role_name(const struct node_role *role, char out[32])
 	return out;
 }
 
+static enum role_kind kind_of(const struct node *node, uint32_t index)
+{
+	if (index == 0)
+		return ROLE_FRONT;
+	return node->setup.device[index - 1] == NODE_DEVICE_CPU
+		       ? ROLE_CPU_ENGINE
+		       : ROLE_NULL_ENGINE;
+}
+
 void node_roles_init(struct node *node)
 {
 	node->role_count = 1 + node->setup.shape.rank_count;
 	for (uint32_t i = 0; i < node->role_count; i++)
 		node->roles[i] = (struct node_role){
-			.kind = i == 0 ? ROLE_FRONT : ROLE_NULL_ENGINE,
+			.kind = kind_of(node, i),
 			.rank = i == 0 ? 0 : i - 1,
 			.index = i == 0 ? ROLE_INDEX_FRONT
 					: ROLE_INDEX_RANK0 + i - 1,
@@ -42,14 +58,97 @@ void node_roles_init(struct node *node)
 
 /* --- starting ------------------------------------------------------------------------ */
 
+/*
+ * A rank's own view of the open files: flags of a file, such as O_DIRECT, are
+ * of its opening, and neither another rank nor an earlier life may change them
+ * under a reader.
+ */
+static int open_again(struct model_file *file, struct error *err)
+{
+	char path[48];
+	int fd;
+
+	if (file->fd < 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		int rc = error_set(
+			err, errno, "%s: %s", file->name, strerror(errno));
+
+		file->fd = -1;
+		return rc;
+	}
+	file->fd = fd;
+	return 0;
+}
+
+static void close_model(struct role_model *model)
+{
+	if (model->config.fd >= 0)
+		close(model->config.fd);
+	if (model->generation.fd >= 0)
+		close(model->generation.fd);
+	if (model->index.fd >= 0)
+		close(model->index.fd);
+	for (uint32_t i = 0; i < model->weight_count; i++)
+		if (model->weights[i].fd >= 0)
+			close(model->weights[i].fd);
+}
+
+/* On error nothing of it is open. */
+static int open_model(
+	const struct node *node, struct role_model *out, struct error *err)
+{
+	const struct model_files *files = &node->setup.files;
+	int rc;
+
+	assert(files->weight_count <= MODEL_FILE_COUNT_MAX);
+	out->config = files->config;
+	out->generation = files->generation;
+	out->index = files->index;
+	out->weight_count = 0;
+	rc = open_again(&out->config, err);
+	if (rc)
+		out->generation.fd = out->index.fd = -1;
+	if (rc == 0 && (rc = open_again(&out->generation, err)) != 0)
+		out->index.fd = -1;
+	if (rc == 0)
+		rc = open_again(&out->index, err);
+	for (uint32_t i = 0; rc == 0 && i < files->weight_count; i++) {
+		out->weights[i] = files->weights[i];
+		rc = open_again(&out->weights[i], err);
+		out->weight_count++;
+	}
+	if (rc)
+		close_model(out);
+	return rc;
+}
+
+static uint32_t inherited_model(const struct role_setup *setup, int *fds)
+{
+	const struct role_model *model = &setup->model;
+	uint32_t count = 0;
+
+	fds[count++] = model->config.fd;
+	fds[count++] = model->generation.fd;
+	fds[count++] = model->index.fd;
+	for (uint32_t i = 0; i < model->weight_count; i++)
+		fds[count++] = model->weights[i].fd;
+	fds[count++] = setup->serve.memory_fd;
+	return count;
+}
+
 static uint32_t inherited(
-	const struct node *node, const struct node_role *role, int *fds)
+	const struct node *node, const struct role_setup *setup, int *fds)
 {
 	const struct front_setup *front = &node->setup.front;
 	uint32_t count = 0;
 
 	fds[count++] = node->segment_fd;
-	if (role->kind != ROLE_FRONT)
+	if (setup->kind == ROLE_CPU_ENGINE)
+		return count + inherited_model(setup, fds + count);
+	if (setup->kind != ROLE_FRONT)
 		return count;
 	for (uint32_t i = 0; i < front->listener_count; i++)
 		fds[count++] = front->listeners[i].fd;
@@ -59,6 +158,17 @@ static uint32_t inherited(
 	fds[count++] = front->certificate_fd;
 	fds[count++] = front->certificate_key_fd;
 	return count;
+}
+
+static void set_serve(const struct node *node, const struct node_role *role,
+	struct role_setup *setup)
+{
+	setup->serve = node->setup.serve;
+	setup->serve.memory_fd = node->setup.memory_fd[role->rank];
+	setup->serve.resume = role->resumes;
+	setup->cpu_count = node->setup.cpu_count;
+	for (uint32_t i = 0; i < role->rank; i++)
+		setup->cpu_index += node->setup.device[i] == NODE_DEVICE_CPU;
 }
 
 static struct role_setup *make_setup(
@@ -78,6 +188,8 @@ static struct role_setup *make_setup(
 		(uint32_t)options_number(node->options, OPTION_LOG_TARGET);
 	if (role->kind == ROLE_FRONT)
 		setup->front = node->setup.front;
+	else if (role->kind == ROLE_CPU_ENGINE)
+		set_serve(node, role, setup);
 	else
 		setup->null = node->setup.null;
 	return setup;
@@ -115,17 +227,34 @@ static int spawn(struct node *node, struct node_role *role, int channel,
 {
 	struct role_setup *setup = make_setup(node, role, channel);
 	int fds[INHERITED_MAX];
-	uint32_t count = inherited(node, role, fds);
-	int rc;
+	uint32_t count;
+	int rc = 0;
 
 	if (!setup)
 		return error_set(err, ENOMEM, "out of memory");
+	if (role->kind == ROLE_CPU_ENGINE)
+		rc = open_model(node, &setup->model, err);
+	if (rc) {
+		free(setup);
+		return rc;
+	}
+	count = inherited(node, setup, fds);
 	fds[count++] = channel;
 	assert(count <= INHERITED_MAX);
 	reset_beat(node, role);
 	rc = role_spawn(setup, fds, count, &role->pid, &role->pidfd, err);
+	if (role->kind == ROLE_CPU_ENGINE)
+		close_model(&setup->model);
 	free(setup);
 	return rc;
+}
+
+static uint64_t progress_of(
+	const struct node *node, const struct node_role *role)
+{
+	return __atomic_load_n(
+		&segment_beat(&node->segment, role->index)->progress,
+		__ATOMIC_RELAXED);
 }
 
 int node_role_start(
@@ -146,6 +275,7 @@ int node_role_start(
 	(void)fcntl(role->channel, F_SETFL, O_NONBLOCK);
 	role->ready = false;
 	role->restart_ns = 0;
+	role->progress = progress_of(node, role);
 	role->started_ns = mono_now().ns;
 	role->start_count++;
 	return watch(node, role, err);
@@ -200,6 +330,25 @@ static void describe_end(pid_t pid, char *out, size_t size)
 			out, size, "ended with status %d", WEXITSTATUS(status));
 }
 
+/*
+ * Do the requests of a rank that died wait for its next life? Not those of one
+ * that keeps nothing, nor where no life will follow, nor when lives end before
+ * they get anywhere.
+ */
+static bool may_resume(struct node *node, struct node_role *role)
+{
+	if (role->kind != ROLE_CPU_ENGINE || node->state != NODE_SERVING)
+		return false;
+	if (progress_of(node, role) != role->progress) {
+		role->idle_lives = 0;
+		role->backoff_ns = NODE_BACKOFF_MIN_NS;
+	} else if (++role->idle_lives >= IDLE_LIVES_MAX) {
+		role->idle_lives = 0;
+		return false;
+	}
+	return true;
+}
+
 /* Later each time, unless it lived long enough. */
 static void plan_restart(struct node_role *role, uint64_t now_ns)
 {
@@ -233,14 +382,31 @@ void node_role_ended(struct node *node, struct node_role *role)
 	log_warnx("%s (pid %d) %s", node_role_name(role, name), (int)pid, how);
 	if (!role->last_end[0])
 		snprintf(role->last_end, sizeof(role->last_end), "%s", how);
-	if (role->kind != ROLE_FRONT)
-		close_rank(node, role);
+	if (role->kind != ROLE_FRONT) {
+		role->resumes = may_resume(node, role);
+		if (!role->resumes)
+			close_rank(node, role);
+	}
 	if (node->state == NODE_STARTING) {
 		error_set(&node->failure, EIO, "%s could not start: %s", name,
 			role->last_end);
 		node->failed = true;
 	} else if (node->state == NODE_SERVING) {
 		plan_restart(role, mono_now().ns);
+		/* Clients wait for one that was at work. */
+		if (role->resumes && role->idle_lives == 0)
+			role->restart_ns = mono_now().ns;
+	}
+}
+
+void node_roles_give_up(struct node *node)
+{
+	for (uint32_t i = 0; i < node->role_count; i++) {
+		struct node_role *role = &node->roles[i];
+
+		if (role->pid == 0 && role->resumes)
+			close_rank(node, role);
+		role->resumes = false;
 	}
 }
 

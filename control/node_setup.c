@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -207,18 +208,17 @@ static int set_shape(const struct options *options, struct segment_shape *shape,
 	return 0;
 }
 
-static int check_devices(const struct options *options, struct error *err)
+static void set_devices(const struct options *options, struct node_setup *setup)
 {
 	const struct option_value *devices = &options->value[OPTION_DEVICE];
 
-	for (uint32_t i = 0; i < devices->count; i++)
-		if (strcmp(devices->items[i], "null") != 0)
-			return error_set(err, ENOTSUP,
-				"device %s: the %s engine is not attached to "
-				"heddled yet; --device null serves "
-				"pseudo-random tokens, heddle-eval computes",
-				devices->items[i], devices->items[i]);
-	return 0;
+	_Static_assert(OPTION_ITEM_COUNT_MAX <= RANK_COUNT_MAX, "all fit");
+	for (uint32_t i = 0; i < devices->count; i++) {
+		bool cpu = strcmp(devices->items[i], "cpu") == 0;
+
+		setup->device[i] = cpu ? NODE_DEVICE_CPU : NODE_DEVICE_NULL;
+		setup->cpu_count += cpu;
+	}
 }
 
 static int check_addresses(const struct options *options, struct error *err)
@@ -266,6 +266,53 @@ static void set_null(const struct options *options, struct node_setup *setup)
 	memcpy(setup->null.eos, model->eos, sizeof(model->eos));
 }
 
+/* Memory for each rank's pages, and the files that fill them. */
+static int open_serve(const struct options *options, struct node_setup *setup,
+	struct error *err)
+{
+	for (uint32_t i = 0; i < setup->shape.rank_count; i++) {
+		if (setup->device[i] != NODE_DEVICE_CPU)
+			continue;
+		setup->memory_fd[i] = memfd_create("heddle-pages", MFD_CLOEXEC);
+		if (setup->memory_fd[i] < 0)
+			return error_set(err, errno,
+				"cannot make a memory file: %s",
+				strerror(errno));
+	}
+	return model_dir_open(
+		options_text(options, OPTION_MODEL), &setup->files, err);
+}
+
+static int set_serve(const struct options *options, struct node_setup *setup,
+	struct error *err)
+{
+	struct front_model *model = &setup->front.model;
+
+	setup->serve = (struct engine_serve_options){
+		.thread_count = small(options, OPTION_CPU_THREADS),
+		.row_count = small(options, OPTION_CPU_ROWS),
+		.sequence_count = small(options, OPTION_CPU_SEQUENCES),
+		.position_count = small(options, OPTION_CONTEXT),
+		.budget_percent = small(options, OPTION_STEP_BUDGET),
+		.kv_type = options_number(options, OPTION_KV_TYPE) == 0
+				   ? DTYPE_F32
+				   : DTYPE_BF16,
+		.step_max_ns = options_number(options, OPTION_STEP_MAX),
+		.kv_token_count = options_number(options, OPTION_KV_TOKENS),
+		.memory_fd = -1,
+	};
+	if (setup->cpu_count == 0)
+		return 0;
+	if (setup->serve.row_count < setup->serve.sequence_count)
+		return error_set(err, EINVAL,
+			"cpu-rows: %u rows are too few for cpu-sequences: %u",
+			setup->serve.row_count, setup->serve.sequence_count);
+	/* Whatever rank a request goes to, it fits. */
+	model->position_count =
+		engine_serve_positions(&setup->serve, model->position_count);
+	return open_serve(options, setup, err);
+}
+
 static int open_text(const struct options *options, struct node_setup *setup,
 	struct error *err)
 {
@@ -291,15 +338,16 @@ static int open_all(const struct options *options, struct node_setup *setup,
 
 	if (!options_is_set(options, OPTION_MODEL))
 		return error_set(err, EINVAL, "--model DIR is missing");
-	rc = check_devices(options, err);
-	if (rc == 0)
-		rc = set_shape(options, &setup->shape, err);
+	set_devices(options, setup);
+	rc = set_shape(options, &setup->shape, err);
 	if (rc == 0)
 		rc = check_addresses(options, err);
 	if (rc == 0)
 		rc = set_names(options, &front->model, err);
 	if (rc == 0)
 		rc = read_model(options, &front->model, err);
+	if (rc == 0)
+		rc = set_serve(options, setup, err);
 	if (rc == 0)
 		rc = open_text(options, setup, err);
 	if (rc == 0)
@@ -327,6 +375,9 @@ int node_setup_open(const struct options *options, struct node_setup *out,
 	memset(out, 0, sizeof(*out));
 	out->text = (struct text_files){absent, absent, absent};
 	out->front.certificate_fd = out->front.certificate_key_fd = -1;
+	model_files_init(&out->files);
+	for (uint32_t i = 0; i < RANK_COUNT_MAX; i++)
+		out->memory_fd[i] = -1;
 	rc = open_all(options, out, err);
 	if (rc)
 		node_setup_close(out);
@@ -409,4 +460,8 @@ void node_setup_close(struct node_setup *setup)
 	node_setup_close_listeners(setup);
 	text_files_close(&setup->text);
 	node_tls_close(&setup->front);
+	model_files_close(&setup->files);
+	for (uint32_t i = 0; i < RANK_COUNT_MAX; i++)
+		if (setup->memory_fd[i] >= 0)
+			close(setup->memory_fd[i]);
 }

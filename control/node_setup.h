@@ -16,13 +16,23 @@
 #include "control/options.h"
 #include "dataplane/front.h"
 #include "engine/null.h"
+#include "engine/serve.h"
 
 #define NODE_ADDRESS_BYTES 64
+
+enum node_device { NODE_DEVICE_NULL, NODE_DEVICE_CPU };
 
 struct node_setup {
 	struct segment_shape shape;
 	struct front_setup front;
+	enum node_device device[RANK_COUNT_MAX];
 	struct engine_null_options null;
+	/* cpu ranks: options but for memory_fd and resume, the open model, and
+	 * the memory files of their pages, which outlive them; -1 = none */
+	struct engine_serve_options serve;
+	struct model_files files; /* owned */
+	int memory_fd[RANK_COUNT_MAX]; /* owned */
+	uint32_t cpu_count; /* ranks of that device */
 	struct text_files text; /* owned; front names the same descriptors */
 	/* where the listeners of front are bound, as "127.0.0.1:8000" */
 	char address[FRONT_LISTENER_COUNT_MAX][NODE_ADDRESS_BYTES];

@@ -120,6 +120,11 @@ int node_threads_start(const struct node_setup *setup,
 	int rc;
 
 	*out = NULL;
+	if (setup->cpu_count > 0) {
+		free(node);
+		return error_set(err, ENOTSUP,
+			"a node of threads has null devices only");
+	}
 	if (!node)
 		return error_set(err, ENOMEM, "out of memory");
 	node->setup = setup;

@@ -16,7 +16,8 @@ struct node_threads; /* private */
 
 /*
  * Start the roles of a setup that listens, and wait until all are ready. The
- * setup is borrowed until node_threads_stop(). Errors of the roles' starts.
+ * setup is borrowed until node_threads_stop(). -ENOTSUP: a rank is no null
+ * device; errors of the roles' starts.
  */
 int node_threads_start(const struct node_setup *setup,
 	struct node_threads **out, struct error *err);

@@ -12,6 +12,7 @@
 #include "dataplane/front.h"
 #include "dataplane/http.h"
 #include "engine/null.h"
+#include "gpu/cpu/workers.h"
 
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
@@ -47,6 +48,44 @@ static const struct option_spec specs[OPTION_ID_COUNT] = {
 		.initial = "1024", .min = 1, .max = STEP_SEQUENCE_COUNT_MAX,
 		.value = "N",
 		.help = "Requests that the null device runs at once."},
+	[OPTION_CPU_THREADS] = {"cpu-threads", OPTION_KIND_NUMBER,
+		.initial = "0", .max = WORKER_COUNT_MAX,
+		.value = "N",
+		.help = "Threads that each rank of the cpu device computes "
+			"with; 0 shares the cores out."},
+	[OPTION_CPU_ROWS] = {"cpu-rows", OPTION_KIND_NUMBER,
+		.initial = "512", .min = 1, .max = STEP_ROW_COUNT_MAX,
+		.value = "N",
+		.help = "Tokens that a step of the cpu device computes at "
+			"most."},
+	[OPTION_CPU_SEQUENCES] = {"cpu-sequences", OPTION_KIND_NUMBER,
+		.initial = "64", .min = 1, .max = STEP_SEQUENCE_COUNT_MAX,
+		.value = "N",
+		.help = "Requests that a rank of the cpu device runs at once; "
+			"others wait."},
+	[OPTION_CONTEXT] = {"context", OPTION_KIND_NUMBER,
+		.initial = "0", .max = MODEL_POSITION_COUNT_MAX,
+		.value = "N",
+		.help = "Longest prompt and output together, in tokens; 0 is "
+			"the model's. Never more than kv-tokens."},
+	[OPTION_KV_TOKENS] = {"kv-tokens", OPTION_KIND_NUMBER,
+		.initial = "32768", .min = 2, .max = UINT64_C(1) << 32,
+		.value = "N",
+		.help = "Tokens whose keys and values a rank keeps, of all "
+			"its requests and of prompts to be found again."},
+	[OPTION_KV_TYPE] = {"kv-type", OPTION_KIND_CHOICE,
+		.initial = "f32", .choices = "f32 bf16",
+		.value = "f32|bf16",
+		.help = "How keys and values are kept."},
+	[OPTION_STEP_BUDGET] = {"step-budget", OPTION_KIND_NUMBER,
+		.initial = "200", .max = 100000,
+		.value = "PERCENT",
+		.help = "How long a step may get by prompts, in percent of one "
+			"without; 0 does not cut prompts."},
+	[OPTION_STEP_MAX] = {"step-max", OPTION_KIND_DURATION,
+		.initial = "500ms", .min = NS_PER_MS, .max = 60 * NS_PER_S,
+		.value = "TIME",
+		.help = "Longest step when only prompts are computed."},
 	[OPTION_LISTEN] = {"listen", OPTION_KIND_LIST,
 		.initial = "127.0.0.1:8000",
 		.value = "ADDR:PORT[,...]",

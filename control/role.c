@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +53,7 @@ int role_spawn(const struct role_setup *setup, const int *fds, uint32_t count,
 	pid_t *out_pid, int *out_pidfd, struct error *err)
 {
 	static const char *const names[ROLE_KIND_COUNT] = {
-		"heddled: dataplane", "heddled: engine"};
+		"heddled: dataplane", "heddled: engine", "heddled: engine"};
 	char name[32], flag[] = "--role", number[16];
 	char *argv[] = {name, flag, number, NULL};
 	pid_t self = getpid(), pid;
@@ -174,6 +175,44 @@ static int run_front(struct role *role, struct error *err)
 	return rc ? rc : front_run(role->front, err);
 }
 
+/* A rank's part of the cores, where there is one for each. */
+static void take_cores(uint32_t index, uint32_t count)
+{
+	cpu_set_t all, own;
+	uint32_t total, seen = 0;
+
+	if (count < 2 || sched_getaffinity(0, sizeof(all), &all))
+		return;
+	total = (uint32_t)CPU_COUNT(&all);
+	if (total < count)
+		return;
+	CPU_ZERO(&own);
+	for (size_t core = 0; core < CPU_SETSIZE; core++)
+		if (CPU_ISSET(core, &all) && seen++ * count / total == index)
+			CPU_SET(core, &own);
+	if (sched_setaffinity(0, sizeof(own), &own))
+		log_warn("cannot keep to a part of the cores");
+}
+
+static int run_cpu(struct role *role, struct error *err)
+{
+	struct role_setup *setup = &role->setup;
+	const struct model_files files = {
+		.config = setup->model.config,
+		.generation = setup->model.generation,
+		.index = setup->model.index,
+		.weights = setup->model.weights,
+		.weight_count = setup->model.weight_count,
+	};
+
+	if (files.weight_count > MODEL_FILE_COUNT_MAX)
+		return error_set(
+			err, EINVAL, "%u weight files", files.weight_count);
+	take_cores(setup->cpu_index, setup->cpu_count);
+	return engine_serve_run(&role->segment, setup->rank, &setup->serve,
+		&files, &role->stop, err);
+}
+
 static int run_engine(struct role *role, struct error *err)
 {
 	int rc;
@@ -183,9 +222,12 @@ static int run_engine(struct role *role, struct error *err)
 			role->setup.rank);
 	note_start(role, ROLE_INDEX_RANK0 + role->setup.rank);
 	rc = start_listening(role, err);
-	return rc ? rc
-		  : engine_null_run(&role->segment, role->setup.rank,
-			    &role->setup.null, &role->stop, err);
+	if (rc)
+		return rc;
+	if (role->setup.kind == ROLE_CPU_ENGINE)
+		return run_cpu(role, err);
+	return engine_null_run(&role->segment, role->setup.rank,
+		&role->setup.null, &role->stop, err);
 }
 
 static int run(struct role *role, int setup_fd, struct error *err)

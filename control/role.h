@@ -23,8 +23,21 @@
 #include "base/segment.h"
 #include "dataplane/front.h"
 #include "engine/null.h"
+#include "engine/serve.h"
 
-enum role_kind { ROLE_FRONT, ROLE_NULL_ENGINE, ROLE_KIND_COUNT };
+enum role_kind {
+	ROLE_FRONT,
+	ROLE_NULL_ENGINE,
+	ROLE_CPU_ENGINE,
+	ROLE_KIND_COUNT
+};
+
+/* struct model_files without a pointer: descriptors that are inherited. */
+struct role_model {
+	struct model_file config, generation, index;
+	uint32_t weight_count;
+	struct model_file weights[MODEL_FILE_COUNT_MAX];
+};
 
 /* The content of the memory file, read once. */
 struct role_setup {
@@ -36,6 +49,10 @@ struct role_setup {
 	uint32_t log_level, log_target;
 	struct front_setup front;
 	struct engine_null_options null;
+	struct engine_serve_options serve;
+	/* Of the ranks that share the cores this is number cpu_index. */
+	uint32_t cpu_index, cpu_count;
+	struct role_model model;
 };
 
 enum role_message_kind {

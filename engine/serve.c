@@ -141,18 +141,6 @@ void serve_cancel_all(struct serve *serve)
 
 /* --- life ------------------------------------------------------------------------------ */
 
-uint32_t engine_serve_positions(const struct engine_serve_options *options,
-	uint32_t model_position_count)
-{
-	uint32_t count = model_position_count;
-
-	if (options->position_count > 0 && options->position_count < count)
-		count = options->position_count;
-	return options->kv_token_count < count
-		       ? (uint32_t)options->kv_token_count
-		       : count;
-}
-
 static int check_options(
 	const struct engine_serve_options *options, struct error *err)
 {
@@ -213,7 +201,7 @@ static int open_model(struct serve *serve, const struct segment *segment,
 	};
 	int rc;
 
-	load.keep = serve->keep;
+	load.keep = serve->keep ? &serve->keep->model : NULL;
 	rc = model_load(&serve->vmm, files, &load, &serve->model, err);
 	if (rc == 0 && serve->model->was_kept)
 		log_info("rank %u: the weights are still in memory", rank);
@@ -310,6 +298,30 @@ static int open_lanes(struct serve *serve, struct error *err)
 		  : 0;
 }
 
+/* Measured anew, unless an earlier life did so for the same pages. */
+static int learn_costs(
+	struct serve *serve, struct sched_model *out, struct error *err)
+{
+	uint32_t threads = thread_count(&serve->options);
+	struct serve_keep *keep = serve->keep;
+	int rc;
+
+	if (keep && serve->model->was_kept && keep->thread_count == threads) {
+		*out = keep->measured;
+		sched_model_clamp(out);
+		return 0;
+	}
+	if (keep)
+		keep->thread_count = 0;
+	rc = serve_measure(serve, out, err);
+	if (rc || !keep)
+		return rc;
+	keep->measured = *out;
+	/* Last, so that a life that ends here leaves no half of it. */
+	__atomic_store_n(&keep->thread_count, threads, __ATOMIC_RELEASE);
+	return 0;
+}
+
 static int open_sched(struct serve *serve, struct error *err)
 {
 	const struct kv_layout *layout = kv_store_layout(serve->model->kv);
@@ -335,7 +347,7 @@ static int open_sched(struct serve *serve, struct error *err)
 	rc = kv_cache_create(serve->model->kv, blocks, &serve->cache);
 	if (rc)
 		return error_set(err, -rc, "no memory for the prefix cache");
-	rc = serve_measure(serve, &model, err);
+	rc = learn_costs(serve, &model, err);
 	if (rc)
 		return rc;
 	rc = sched_create(&config, &model, &serve->sched);

@@ -63,7 +63,17 @@ int engine_serve_run(const struct segment *segment, uint32_t rank,
 	struct error *err);
 
 /* Tokens that a request can have at most with these options. */
-uint32_t engine_serve_positions(const struct engine_serve_options *options,
-	uint32_t model_position_count);
+static inline uint32_t engine_serve_positions(
+	const struct engine_serve_options *options,
+	uint32_t model_position_count)
+{
+	uint32_t count = model_position_count;
+
+	if (options->position_count > 0 && options->position_count < count)
+		count = options->position_count;
+	return options->kv_token_count < count
+		       ? (uint32_t)options->kv_token_count
+		       : count;
+}
 
 #endif

@@ -52,11 +52,19 @@ struct outcome {
 	const struct sample_result *result; /* in the step that ran */
 };
 
+/* At the head of a memory file that outlives the engine. */
+struct serve_keep {
+	struct model_keep model;
+	/* How long steps took, of the life that filled the pages. */
+	struct sched_model measured;
+	uint32_t thread_count; /* 0 = not measured */
+};
+
 struct serve {
 	struct rank rank;
 	struct engine_serve_options options;
 	struct vmm vmm;
-	struct model_keep *keep; /* mapped head of the memory file, or NULL */
+	struct serve_keep *keep; /* mapped head of the memory file, or NULL */
 	struct model *model;
 	struct compute *compute;
 	struct kv_cache *cache;

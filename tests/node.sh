@@ -110,8 +110,8 @@ printf 'model: %s\nslot: 3\n' "$model" >"$work/bad.yaml"
 [ $? = 1 ] && grep -qF 'bad.yaml:2:1: unknown key "slot"; the nearest is "slots"' "$work/err"
 verdict check__line_and_column $?
 "$heddled" -c "$work/heddle.yaml" --device cpu >"$work/out" 2>"$work/err"
-[ $? = 1 ] && grep -qF "not attached to heddled yet" "$work/err"
-verdict device_cpu__is_refused_aloud $?
+[ $? = 1 ] && grep -qF "holds no *.safetensors" "$work/err"
+verdict device_cpu__without_weights_ends_with_nothing_left $?
 printf '{"a":' >"$work/tokenizer.json"
 mkdir "$work/broken" && cp "$model"/* "$work/broken/" &&
 	cp "$work/tokenizer.json" "$work/broken/"

@@ -197,8 +197,7 @@ static void test_node_setup_open__refusals(void)
 	expect_refusal(OPTION_MODEL, "/tmp", "/tmp/config.json: No such file");
 	expect_refusal(OPTION_ID_COUNT, "{\"a\": 1", "config.json");
 	expect_refusal(OPTION_ID_COUNT, "{}", "model_type");
-	expect_refusal(OPTION_DEVICE, "cpu",
-		"device cpu: the cpu engine is not attached to heddled yet");
+	expect_refusal(OPTION_DEVICE, "cpu", "holds no *.safetensors");
 	expect_refusal(OPTION_RING, "100", "ring: 100 is no power of two");
 	expect_refusal(OPTION_LISTEN, "nowhere", "listen: \"nowhere\" is not");
 	expect_refusal(OPTION_ADMIN, "1.2.3.4:99999", "admin: \"1.2.3.4:99999");

@@ -181,6 +181,12 @@ $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
 	@printf '#!/bin/sh\nexec tests/node.sh $(B)\n' >$@
 	@chmod +x $@
 
+TESTS += $(B)/tests/test_serve_node
+$(B)/tests/test_serve_node: $(B)/heddled $(B)/heddlectl
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/serve_node.sh $(B)\n' >$@
+	@chmod +x $@
+
 # heddle-bench, and the official Python client, against heddled.
 TESTS += $(B)/tests/test_bench_node $(B)/tests/test_openai
 $(B)/tests/test_bench_node: $(B)/heddled $(B)/heddle-bench
