@@ -47,6 +47,9 @@ int kv_cache_create(
 
 	if (!cache)
 		return -ENOMEM;
+	for (int p = 0; p < PHASE_COUNT; p++)
+		cache->idle[p] =
+			(struct idle_list){KV_BLOCK_NONE, KV_BLOCK_NONE, 0};
 	while (buckets < 2 * (size_t)block_count)
 		buckets *= 2;
 	cache->store = store;
@@ -63,9 +66,6 @@ int kv_cache_create(
 		return -ENOMEM;
 	}
 	memset(cache->buckets, 0xff, buckets * sizeof(*cache->buckets));
-	for (int p = 0; p < PHASE_COUNT; p++)
-		cache->idle[p] =
-			(struct idle_list){KV_BLOCK_NONE, KV_BLOCK_NONE, 0};
 	*out = cache;
 	return 0;
 }
@@ -207,6 +207,7 @@ static bool evict(struct kv_cache *cache)
 /* --- chains ------------------------------------------------------------------------ */
 
 void kv_chain_init(struct kv_chain *chain, const struct kv_key *key,
+	/* NOLINTNEXTLINE(readability-non-const-parameter): chains write it */
 	uint32_t *blocks, uint32_t *pages, uint32_t capacity)
 {
 	*chain = (struct kv_chain){

@@ -434,11 +434,12 @@ int engine_serve_run(const struct segment *segment, uint32_t rank,
 	const struct model_files *files, const uint32_t *stop,
 	struct error *err)
 {
-	struct serve *serve;
+	struct serve *serve = NULL;
 	int rc = serve_open(segment, rank, options, files, &serve, err);
 
 	if (rc)
 		return rc;
+	assert(serve);
 	/* A step of a millisecond must not begin late. */
 	prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 	rank_set_state(&serve->rank, BEAT_READY);

@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "base/siphash.h"
 #include "engine/kv_cache.h"
+#include "tests/fake/fake_os.h"
 #include "tests/suite.h"
 
 #define PAGE ((size_t)PAGE_SIZE_BYTES_MIN)
@@ -453,6 +454,30 @@ static void test_kv_cache__grow_takes_all_or_nothing(void)
 	close_fixture(&f);
 }
 
+static void test_kv_cache_create__every_allocation_may_fail(void)
+{
+	struct fixture f;
+	uint64_t n = 0;
+	int rc;
+
+	open_fixture(&f, 8, 1);
+	do {
+		struct kv_cache *cache = NULL;
+
+		fake_os_reset();
+		fake_os_fail(FAKE_OS_ALLOCATE, ++n, ENOMEM);
+		rc = kv_cache_create(f.store, 8, &cache);
+		CU_ASSERT_EQUAL(rc, fake_os_has_failed() ? -ENOMEM : 0);
+		fake_os_disarm();
+		if (rc == 0)
+			kv_cache_destroy(cache);
+		CU_ASSERT_TRUE(fake_os_check_empty());
+	} while (rc);
+	CU_ASSERT_EQUAL(n, 5);
+	kv_cache_destroy(NULL);
+	close_fixture(&f);
+}
+
 /* Appendix A of the SipHash paper: key 00 .. 0f, input 00 .. 0e. */
 static void test_siphash__the_papers_example(void)
 {
@@ -481,6 +506,7 @@ int main(void)
 		SUITE_CASE(kv_cache__prompts_outlive_generated_text),
 		SUITE_CASE(kv_cache__others_find_nothing),
 		SUITE_CASE(kv_cache__grow_takes_all_or_nothing),
+		SUITE_CASE(kv_cache_create__every_allocation_may_fail),
 		SUITE_CASE(siphash__the_papers_example),
 	};
 

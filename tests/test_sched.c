@@ -1,10 +1,12 @@
 /* test_sched.c - the scheduler against a naive model of what it promises */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/sched.h"
+#include "tests/fake/fake_os.h"
 #include "tests/suite.h"
 
 #define JOBS 40u
@@ -702,6 +704,29 @@ static void test_sched__what_could_never_run_is_refused(void)
 	sched_destroy(one.sched);
 }
 
+static void test_sched_create__every_allocation_may_fail(void)
+{
+	struct fake_kv kv;
+	const struct sched_config config = make_config(&kv, 10);
+	uint64_t n = 0;
+	int rc;
+
+	do {
+		struct sched *sched = NULL;
+
+		fake_os_reset();
+		fake_os_fail(FAKE_OS_ALLOCATE, ++n, ENOMEM);
+		rc = sched_create(&config, &flat, &sched);
+		CU_ASSERT_EQUAL(rc, fake_os_has_failed() ? -ENOMEM : 0);
+		fake_os_disarm();
+		if (rc == 0)
+			sched_destroy(sched);
+		CU_ASSERT_TRUE(fake_os_check_empty());
+	} while (rc);
+	CU_ASSERT_EQUAL(n, 6);
+	sched_destroy(NULL);
+}
+
 /* --- the model of a step -------------------------------------------------------------------- */
 
 static void test_sched_model__learns_each_term_from_what_it_sees(void)
@@ -760,6 +785,7 @@ int main(void)
 		SUITE_CASE(sched__names_that_wait_are_served_alike),
 		SUITE_CASE(sched__deadlines),
 		SUITE_CASE(sched__what_could_never_run_is_refused),
+		SUITE_CASE(sched_create__every_allocation_may_fail),
 		SUITE_CASE(sched_model__learns_each_term_from_what_it_sees),
 		SUITE_CASE(sched_model__a_strange_time_does_no_harm),
 		SUITE_CASE(sched_model__terms_of_nothing_are_clamped),

@@ -19,6 +19,7 @@
 #include "control/model_dir.h"
 #include "engine/serve_private.h"
 #include "tests/engine_case.h"
+#include "tests/fake/fake_os.h"
 #include "tests/suite.h"
 
 #define MODEL "tests/golden/qwen3_moe"
@@ -693,6 +694,35 @@ static void test_engine_serve_run__options(void)
 	close_stage(&stage);
 }
 
+/* Every call that takes memory fails once; the engine says so and is gone. */
+static void test_serve_open__every_allocation_may_fail(void)
+{
+	struct stage stage;
+	uint64_t n = 0, failures = 0;
+	int rc;
+
+	open_stage(&stage, &plain);
+	serve_close(stage.serve);
+	do {
+		struct error err = {0};
+
+		fake_os_reset();
+		/* The many of the model's own load are tested with it. */
+		n += n < 40 ? 1 : 7;
+		fake_os_fail(FAKE_OS_ALLOCATE, n, ENOMEM);
+		rc = serve_open(&stage.segment, 0, &stage.options, &stage.files,
+			&stage.serve, &err);
+		CU_ASSERT_EQUAL(rc, fake_os_has_failed() ? -ENOMEM : 0);
+		CU_ASSERT_EQUAL(err.text[0] != '\0', rc != 0);
+		fake_os_disarm();
+		failures += rc != 0;
+		if (rc)
+			CU_ASSERT_TRUE(fake_os_check_empty());
+	} while (rc);
+	CU_ASSERT_TRUE(failures > 30);
+	close_stage(&stage);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -702,6 +732,7 @@ int main(void)
 		SUITE_CASE(serve__kept_weights_are_known_by_their_fingerprint),
 		SUITE_CASE(engine_serve_run__serves_and_stops),
 		SUITE_CASE(engine_serve_run__options),
+		SUITE_CASE(serve_open__every_allocation_may_fail),
 	};
 
 	/* Lives that follow each other say so each time. */

@@ -45,8 +45,8 @@ $(call test,expert_sizes,$(experts_test_c))
 $(call test,kv,$(kv_test_c),$(allocators) $(mappers) $(files))
 $(call test,memmgr,$(sort $(experts_test_c) $(kv_test_c)))
 
-$(call test,kv_cache,engine/kv_cache.c base/siphash.c $(filter-out \
-	tests/%,$(kv_test_c)),siphash_end)
+$(call test,kv_cache,engine/kv_cache.c base/siphash.c $(kv_test_c),\
+	$(allocators) siphash_end)
 
 $(call test,workers,gpu/cpu/workers.c)
 $(call test,panels,tests/ops_case.c $(reference_c))
@@ -82,8 +82,9 @@ $(call test,null,engine/null.c engine/null_token.c $(rank_c) \
 	base/clock.c base/error.c)
 $(call test,rank,$(rank_c) base/segment.c base/counters.c base/ring.c \
 	base/request.c base/wake.c base/clock.c base/error.c)
-$(call test,sched,engine/sched.c engine/sched_model.c)
-$(call test,serve,$(engine_test_c))
+$(call test,sched,engine/sched.c engine/sched_model.c tests/fake/fake_os.c,\
+	$(allocators))
+$(call test,serve,tests/fake/fake_os.c $(engine_test_c),$(allocators))
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 
