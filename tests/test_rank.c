@@ -349,6 +349,109 @@ static void test_resume__slots_of_other_ranks_and_other_lives_stay(void)
 	close_stage(&stage);
 }
 
+/* --- a dataplane gone wrong --------------------------------------------------- */
+
+static void spoil(void *bytes, size_t size_bytes, uint64_t *random)
+{
+	uint8_t *at = bytes;
+
+	for (uint32_t i = suite_below(random, 12); i > 0; i--)
+		at[suite_below(random, (uint32_t)size_bytes)] =
+			suite_below(random, 2)
+				? (uint8_t)suite_below(random, 256)
+				: (uint8_t)suite_below(random, 4);
+}
+
+/* Any message, mostly about slots that there are. */
+static void send_any(struct stage *stage, uint64_t *random)
+{
+	uint32_t index = suite_below(random, SLOTS + 1);
+	const struct ring_message message = {
+		.kind = suite_below(random, RING_KIND_COUNT + 1),
+		.slot = index,
+		.generation = index < SLOTS && suite_below(random, 8)
+				      ? segment_slot(&stage->segment, index)
+						->generation
+				      : suite_below(random, 5),
+		.value = suite_below(random, 2000),
+	};
+
+	(void)ring_push(segment_request_ring(&stage->segment, 1), 64, &message);
+}
+
+/* The engine's part: whatever it was given, it runs and ends. */
+static bool run_any(struct stage *stage, uint64_t *random)
+{
+	uint32_t index = suite_below(random, SLOTS);
+	const struct rank_request *request = &stage->rank.requests[index];
+	const struct token_record record = {suite_below(random, VOCAB), -1};
+	uint32_t ids[4200];
+
+	if (!rank_is_live(request))
+		return false;
+	if (request->own != ENGINE_RUNNING)
+		rank_start(&stage->rank, index, (struct mono){5});
+	(void)rank_read_log(&stage->rank, index, ids);
+	(void)rank_is_stop(&stage->rank, request, record.token_flags);
+	if (request->output_count == request->params.output_max ||
+		!rank_append(&stage->rank, index, record,
+			(const struct token_record[LOGPROB_TOP_MAX]){{0, 0}},
+			(struct mono){6}))
+		rank_finish(&stage->rank, index, FINISH_LENGTH);
+	else if (suite_below(random, 4) == 0)
+		rank_preempt(&stage->rank, index);
+	return true;
+}
+
+static void test_rank__whatever_the_dataplane_writes(void)
+{
+	uint64_t random = suite_seed(99);
+	struct stage stage;
+	uint64_t begun = 0;
+
+	open_stage(&stage);
+	for (uint32_t round = 0; round < 60000; round++) {
+		uint32_t index = suite_below(&random, SLOTS);
+		struct request_slot *slot = segment_slot(&stage.segment, index);
+
+		/* Pages are few, so chains cross and go in circles. */
+		if (suite_below(&random, 3) == 0) {
+			stage.page_next = suite_below(&random, 20);
+			prepare(&stage, index, 1 + suite_below(&random, 900));
+			if (!rank_is_live(&stage.rank.requests[index]))
+				slot->engine_state = ENGINE_IDLE;
+		}
+		if (suite_below(&random, 3) == 0)
+			spoil(slot, offsetof(struct request_slot, engine_state),
+				&random);
+		if (suite_below(&random, 20) == 0)
+			spoil(&slot->engine_state,
+				sizeof(*slot) - offsetof(struct request_slot,
+							engine_state),
+				&random);
+		if (suite_below(&random, 3) == 0)
+			spoil(segment_page(
+				      &stage.segment, suite_below(&random, 20)),
+				64, &random);
+		send_any(&stage, &random);
+		rank_intake(&stage.rank, (struct mono){round});
+		begun += run_any(&stage, &random);
+		CU_ASSERT_TRUE(rank_flush(&stage.rank));
+		ring_init(segment_token_ring(&stage.segment, 1), 64,
+			ring_size(64));
+		if (suite_below(&random, 50) == 0) {
+			rank_close(&stage.rank);
+			open_rank(&stage);
+			rank_sweep_closed(&stage.rank);
+			(void)rank_flush(&stage.rank);
+			ring_init(segment_token_ring(&stage.segment, 1), 64,
+				ring_size(64));
+		}
+	}
+	CU_ASSERT_TRUE(begun > 1000);
+	close_stage(&stage);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -360,6 +463,7 @@ int main(void)
 		SUITE_CASE(resume__what_the_dataplane_closed_is_let_go),
 		SUITE_CASE(resume__an_impossible_log_fails_alone),
 		SUITE_CASE(resume__slots_of_other_ranks_and_other_lives_stay),
+		SUITE_CASE(rank__whatever_the_dataplane_writes),
 	};
 
 	return SUITE_MAIN("rank", cases);
