@@ -399,6 +399,110 @@ static void test_serve__alone_it_is_what_the_forward_pass_gives(void)
 	free(kinds);
 }
 
+/* A greedy request of one token, for what follows to change. */
+static void make_plain(struct kind *kind, uint32_t output_max)
+{
+	memset(kind, 0, sizeof(*kind));
+	kind->prompt_count = 12;
+	for (uint32_t i = 0; i < kind->prompt_count; i++)
+		kind->prompt[i] = 20 + 3 * i;
+	kind->output_max = output_max;
+	kind->params = (struct request_params){.top_p = 1,
+		.repetition_penalty = 1,
+		.want_logprob = true,
+		.ignore_eos = true};
+}
+
+static uint32_t token_at(const struct kind *kind, uint32_t at)
+{
+	return kind->records[at].token_flags & TOKEN_ID_MASK;
+}
+
+static uint32_t count_token(
+	const struct kind *kind, uint32_t token, uint32_t before)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < before && i < kind->output_count; i++)
+		count += token_at(kind, i) == token;
+	return count;
+}
+
+static void test_serve__biases_and_penalties_reach_the_samples(void)
+{
+	struct kind *kind = suite_calloc(2, sizeof(*kind));
+	uint32_t repeated = 0;
+
+	make_plain(&kind[0], 60);
+	serve_alone(&kind[0]);
+	make_plain(&kind[1], 60);
+	kind[1].biases[0] = (struct logit_bias){42, 100};
+	kind[1].bias_count = 1;
+	serve_alone(&kind[1]);
+	CU_ASSERT_EQUAL(count_token(&kind[1], 42, 60), 60);
+	/* What the model itself would have said of it. */
+	CU_ASSERT_TRUE(kind[1].records[0].logprob < kind[0].records[0].logprob);
+	make_plain(&kind[1], 60);
+	kind[1].params.presence_penalty = 1000;
+	serve_alone(&kind[1]);
+	for (uint32_t i = 0; i < 60; i++) {
+		repeated += count_token(&kind[0], token_at(&kind[0], i), i);
+		CU_ASSERT_EQUAL(
+			count_token(&kind[1], token_at(&kind[1], i), i), 0);
+	}
+	CU_ASSERT_TRUE(repeated > 0); /* else nothing was shown */
+	free(kind);
+}
+
+static void test_serve__stop_ids_and_the_least_length(void)
+{
+	struct kind *kind = suite_calloc(2, sizeof(*kind));
+	uint32_t stop;
+
+	make_plain(&kind[0], 30);
+	serve_alone(&kind[0]);
+	stop = token_at(&kind[0], 0);
+	make_plain(&kind[1], 30);
+	kind[1].stop_ids[0] = stop;
+	kind[1].stop_count = 1;
+	serve_alone(&kind[1]);
+	CU_ASSERT_EQUAL(kind[1].finish, FINISH_STOP_TOKEN);
+	CU_ASSERT_EQUAL(kind[1].output_count, 1);
+	CU_ASSERT_EQUAL(kind[1].records[0].token_flags, stop | TOKEN_FLAG_LAST);
+	kind[1].params.output_min = 7;
+	serve_alone(&kind[1]);
+	CU_ASSERT_TRUE(kind[1].output_count > 7);
+	CU_ASSERT_EQUAL(count_token(&kind[1], stop, 7), 0);
+	/* The model's own end of sequence, which is one of its 211 tokens. */
+	kind[1].stop_count = 0;
+	kind[1].params.output_min = 0;
+	kind[1].params.ignore_eos = false;
+	kind[1].biases[0] = (struct logit_bias){7, 100};
+	kind[1].bias_count = 1;
+	serve_alone(&kind[1]);
+	CU_ASSERT_EQUAL(kind[1].output_count, 1);
+	CU_ASSERT_EQUAL(kind[1].finish, FINISH_STOP_TOKEN);
+	free(kind);
+}
+
+static void test_serve__seed_and_choice_decide_the_draw(void)
+{
+	struct kind *kind = suite_calloc(4, sizeof(*kind));
+
+	for (uint32_t i = 0; i < 4; i++) {
+		make_plain(&kind[i], 40);
+		kind[i].params.temperature = 1.5f;
+		kind[i].params.seed = i == 1;
+		kind[i].params.choice = i == 2;
+		serve_alone(&kind[i]);
+	}
+	for (uint32_t i = 1; i < 4; i++)
+		CU_ASSERT_EQUAL(memcmp(kind[i].records, kind[0].records,
+					sizeof(kind[0].records)) == 0,
+			i == 3);
+	free(kind);
+}
+
 /* --- random mixes ------------------------------------------------------------------------- */
 
 struct mix {
@@ -727,6 +831,9 @@ int main(void)
 {
 	static const struct suite_case cases[] = {
 		SUITE_CASE(serve__alone_it_is_what_the_forward_pass_gives),
+		SUITE_CASE(serve__biases_and_penalties_reach_the_samples),
+		SUITE_CASE(serve__stop_ids_and_the_least_length),
+		SUITE_CASE(serve__seed_and_choice_decide_the_draw),
 		SUITE_CASE(serve__the_same_bits_in_any_company),
 		SUITE_CASE(serve__the_same_bits_after_any_death),
 		SUITE_CASE(serve__kept_weights_are_known_by_their_fingerprint),
