@@ -304,7 +304,7 @@ int engine_null_run(const struct segment *segment, uint32_t rank,
 	const struct engine_null_options *options, const uint32_t *stop,
 	struct error *err)
 {
-	struct null_engine engine;
+	struct null_engine engine = {0};
 	int rc = null_open(segment, rank, options, &engine, err);
 
 	if (rc)

@@ -642,17 +642,16 @@ static void backlog(uint32_t weight, double out[2])
 		plan = sched_plan(one.sched);
 		sched_ran(one.sched, plan->predicted_ns);
 		for (uint32_t i = 0; i < plan->part_count; i++) {
-			uint32_t id = plan->parts[i].job;
+			const struct sched_part *part = &plan->parts[i];
+			uint32_t id = part->job;
+			bool ends =
+				suite_below(&random, id % 2 ? 50 : 8) == 0 ||
+				part->first + 2 >= (id % 2 ? 60u : 10u);
 
-			if (!plan->parts[i].sample)
-				continue;
-			if (suite_below(&random, id % 2 ? 50 : 8) == 0)
+			if (part->sample && ends)
 				sched_remove(one.sched, id);
-			else if (plan->parts[i].first + 2 <
-				 (id % 2 ? 60u : 10u))
+			else if (part->sample)
 				sched_token(one.sched, id);
-			else
-				sched_remove(one.sched, id);
 		}
 	}
 	out[0] = sched_service(one.sched, 0);
