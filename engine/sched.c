@@ -35,6 +35,7 @@ struct sched {
 	uint32_t *running; /* owned, [sequence_count], best rank first */
 	uint32_t running_count, waiting_count;
 	uint64_t order_next;
+	uint64_t deadline_ns; /* no job's is before */
 	struct sched_plan plan;
 	bool in_flight; /* the plan has been given out and has not run */
 	bool starved; /* a decode row found no block in this plan */
@@ -53,6 +54,7 @@ int sched_create(const struct sched_config *config,
 	s->config = *config;
 	s->model = *model;
 	sched_model_clamp(&s->model);
+	s->deadline_ns = UINT64_MAX;
 	s->jobs = calloc(config->job_count, sizeof(*s->jobs));
 	s->names = calloc(config->name_count, sizeof(*s->names));
 	s->running = calloc(config->sequence_count, sizeof(*s->running));
@@ -235,6 +237,8 @@ bool sched_submit(struct sched *s, uint32_t id, const struct sched_job *spec)
 		return false;
 	if (name->job_count == 0)
 		lift(s, name);
+	if (spec->deadline_ns != 0 && spec->deadline_ns < s->deadline_ns)
+		s->deadline_ns = spec->deadline_ns;
 	name->job_count++;
 	*job = (struct job){.spec = *spec, .order = s->order_next++};
 	queue_insert(s, id);
@@ -258,17 +262,28 @@ void sched_remove(struct sched *s, uint32_t id)
 }
 
 bool sched_expired(
-	const struct sched *s, uint64_t now_ns, uint32_t from, uint32_t *out)
+	struct sched *s, uint64_t now_ns, uint32_t from, uint32_t *out)
 {
+	uint64_t least = UINT64_MAX;
+
+	if (now_ns < s->deadline_ns)
+		return false;
 	for (uint32_t i = from; i < s->config.job_count; i++) {
 		const struct job *job = &s->jobs[i];
+		uint64_t deadline_ns = job->spec.deadline_ns;
 
-		if (job->state != SCHED_NONE && job->spec.deadline_ns != 0 &&
-			job->spec.deadline_ns <= now_ns) {
+		if (job->state == SCHED_NONE || deadline_ns == 0)
+			continue;
+		if (deadline_ns <= now_ns) {
 			*out = i;
 			return true;
 		}
+		if (deadline_ns < least)
+			least = deadline_ns;
 	}
+	/* Those before `from` have not been looked at now. */
+	if (from == 0)
+		s->deadline_ns = least;
 	return false;
 }
 

@@ -118,8 +118,8 @@ bool sched_submit(
 void sched_remove(struct sched *sched, uint32_t id);
 
 /* The first job from id `from` on whose deadline has passed; false: none. */
-bool sched_expired(const struct sched *sched, uint64_t now_ns, uint32_t from,
-	uint32_t *out);
+bool sched_expired(
+	struct sched *sched, uint64_t now_ns, uint32_t from, uint32_t *out);
 
 /* The next step; part_count 0: nothing can run. Valid until the next call. */
 const struct sched_plan *sched_plan(struct sched *sched);

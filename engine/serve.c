@@ -11,8 +11,10 @@
 #include "base/log.h"
 #include "engine/serve_private.h"
 
-/* Deadlines and closed requests are looked for this often. */
+/* Deadlines are looked at this often ... */
 #define SWEEP_NS (20 * NS_PER_MS)
+/* ... and requests that were closed, should their RING_CANCEL be lost. */
+#define CLOSED_NS NS_PER_S
 /* Requests wait and nothing can run: look again. */
 #define STUCK_WAIT_NS NS_PER_MS
 
@@ -27,6 +29,10 @@ static void sweep(struct serve *serve)
 	serve->sweep_ns = serve->now.ns;
 	for (; sched_expired(serve->sched, serve->now.ns, id, &id); id++)
 		serve_end(serve, id, FINISH_DEADLINE);
+	if (serve->now.ns - serve->closed_ns < CLOSED_NS ||
+		sched_running(serve->sched) + sched_waiting(serve->sched) == 0)
+		return;
+	serve->closed_ns = serve->now.ns;
 	rank_sweep_closed(&serve->rank);
 }
 

@@ -79,7 +79,7 @@ struct serve {
 	struct outcome *outcomes; /* owned, [sequence_count] */
 	uint32_t outcome_count;
 	struct kv_cache_counts counted; /* as they were told last */
-	uint64_t sweep_ns, warned_ns;
+	uint64_t sweep_ns, closed_ns, warned_ns;
 	struct mono now;
 };
 

@@ -673,22 +673,40 @@ static void test_sched__names_that_wait_are_served_alike(void)
 	CU_ASSERT_TRUE(fabs(heavy[0] - heavy[1]) <= slack);
 }
 
+static void submit_until(struct one *one, uint32_t id, uint64_t deadline_ns)
+{
+	const struct sched_job spec = {
+		.token_count = 5, .token_max = 10, .deadline_ns = deadline_ns};
+
+	CU_ASSERT_TRUE(sched_submit(one->sched, id, &spec));
+}
+
 static void test_sched__deadlines(void)
 {
-	struct sched_job spec = {
-		.token_count = 5, .token_max = 10, .deadline_ns = 100};
 	struct one one;
 	uint32_t id;
 
 	open_one(&one, 100, 2);
-	give(&one, 0, 5, 10);
-	CU_ASSERT_TRUE(sched_submit(one.sched, 1, &spec));
-	CU_ASSERT_FALSE(sched_expired(one.sched, 99, 0, &id));
+	submit_until(&one, 0, 0);
+	submit_until(&one, 1, 100);
+	submit_until(&one, 3, 90);
+	CU_ASSERT_FALSE(sched_expired(one.sched, 89, 0, &id));
+	CU_ASSERT_TRUE(sched_expired(one.sched, 99, 0, &id));
+	CU_ASSERT_EQUAL(id, 3);
 	CU_ASSERT_TRUE(sched_expired(one.sched, 100, 0, &id));
 	CU_ASSERT_EQUAL(id, 1);
-	CU_ASSERT_FALSE(sched_expired(one.sched, 100, 2, &id));
+	CU_ASSERT_TRUE(sched_expired(one.sched, 100, 2, &id));
+	CU_ASSERT_EQUAL(id, 3);
+	CU_ASSERT_FALSE(sched_expired(one.sched, 100, 4, &id));
 	sched_remove(one.sched, 1);
+	sched_remove(one.sched, 3);
 	CU_ASSERT_FALSE(sched_expired(one.sched, 1000, 0, &id));
+	/* After nothing was found, a new one is. */
+	submit_until(&one, 2, 2000);
+	CU_ASSERT_FALSE(sched_expired(one.sched, 1999, 0, &id));
+	submit_until(&one, 1, 1500);
+	CU_ASSERT_TRUE(sched_expired(one.sched, 1999, 0, &id));
+	CU_ASSERT_EQUAL(id, 1);
 	sched_destroy(one.sched);
 }
 
