@@ -517,6 +517,78 @@ static void test_serve__seed_and_choice_decide_the_draw(void)
 	free(kind);
 }
 
+/* --- ends ------------------------------------------------------------------------------- */
+
+/* Running in slot 0, and waiting in slot 1 behind as many as may run. */
+static void open_busy(struct stage *stage, struct kind *kind)
+{
+	struct engine_serve_options options = plain;
+
+	options.sequence_count = 1;
+	make_plain(kind, OUTPUT_MAX);
+	open_stage(stage, &options);
+	for (uint32_t i = 0; i < 2; i++) {
+		prepare(stage, i, kind);
+		tell(stage, RING_SUBMIT, i);
+	}
+	while (stage->told[0] < 3)
+		turn(stage);
+	CU_ASSERT_EQUAL(
+		segment_slot(&stage->segment, 1)->engine_state, ENGINE_QUEUED);
+}
+
+static void test_serve__ends_within_one_step(void)
+{
+	static const enum ring_kind kinds[] = {RING_CANCEL, RING_FINISH_AT};
+	static const enum finish_reason reasons[] = {
+		FINISH_CANCELLED, FINISH_STOP_TEXT};
+	struct kind *kind = suite_calloc(1, sizeof(*kind));
+
+	for (int k = 0; k < 2; k++) {
+		struct stage stage;
+		const struct request_slot *slots[2];
+
+		open_busy(&stage, kind);
+		for (uint32_t i = 0; i < 2; i++) {
+			slots[i] = segment_slot(&stage.segment, i);
+			tell(&stage, kinds[k], i);
+		}
+		turn(&stage); /* takes them in, beside a step */
+		turn(&stage);
+		hear(&stage);
+		for (uint32_t i = 0; i < 2; i++) {
+			CU_ASSERT_EQUAL(stage.done[i], 1);
+			CU_ASSERT_EQUAL(slots[i]->finish, reasons[k]);
+			CU_ASSERT_EQUAL(stage.told[i], slots[i]->output_count);
+		}
+		CU_ASSERT_TRUE(slots[0]->output_count < 10);
+		close_stage(&stage);
+	}
+	free(kind);
+}
+
+static void test_serve__deadlines_of_what_runs_and_what_waits(void)
+{
+	struct kind *kind = suite_calloc(1, sizeof(*kind));
+	struct engine_serve_options options = plain;
+	struct stage stage;
+
+	options.sequence_count = 1;
+	make_plain(kind, OUTPUT_MAX);
+	open_stage(&stage, &options);
+	for (uint32_t i = 0; i < 2; i++) {
+		prepare(&stage, i, kind)->params.deadline_ns = 1;
+		tell(&stage, RING_SUBMIT, i);
+	}
+	while (!stage.done[0] || !stage.done[1])
+		turn(&stage);
+	for (uint32_t i = 0; i < 2; i++)
+		CU_ASSERT_EQUAL(segment_slot(&stage.segment, i)->finish,
+			FINISH_DEADLINE);
+	close_stage(&stage);
+	free(kind);
+}
+
 /* --- random mixes ------------------------------------------------------------------------- */
 
 struct mix {
@@ -848,6 +920,8 @@ int main(void)
 		SUITE_CASE(serve__biases_and_penalties_reach_the_samples),
 		SUITE_CASE(serve__stop_ids_and_the_least_length),
 		SUITE_CASE(serve__seed_and_choice_decide_the_draw),
+		SUITE_CASE(serve__ends_within_one_step),
+		SUITE_CASE(serve__deadlines_of_what_runs_and_what_waits),
 		SUITE_CASE(serve__the_same_bits_in_any_company),
 		SUITE_CASE(serve__the_same_bits_after_any_death),
 		SUITE_CASE(serve__kept_weights_are_known_by_their_fingerprint),
