@@ -70,11 +70,23 @@ static void next_step(struct serve *serve)
 	note_cache(serve);
 }
 
+/* Then no token of this life can be trusted any more. */
+static int give_up_weights(struct serve *serve, struct error *err)
+{
+	__atomic_store_n(&serve->keep->model.filled, 0, __ATOMIC_RELEASE);
+	return error_set(err, EIO,
+		"rank %u: the weights in memory are not what was read; the "
+		"next start reads them again",
+		serve->rank.config.rank);
+}
+
 int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err)
 {
 	uint32_t work;
 	int rc;
 
+	if (serve->verify && verify_failed(serve->verify))
+		return give_up_weights(serve, err);
 	serve->now = mono_now();
 	*out_until = serve->now.ns + RANK_RING_FULL_WAIT_NS;
 	if (!rank_flush(&serve->rank)) {
@@ -237,6 +249,17 @@ static int open_memory(struct serve *serve, struct error *err)
 	return 0;
 }
 
+/* Kept weights are read once more, beside all else. */
+static int open_verify(struct serve *serve, struct error *err)
+{
+	if (!serve->keep)
+		return 0;
+	if (!serve->model->was_kept)
+		serve->keep->sum.known = 0;
+	return verify_start(serve->model, &serve->keep->sum, serve->rank.wake,
+		&serve->verify, err);
+}
+
 static int open_rank(struct serve *serve, const struct segment *segment,
 	uint32_t rank, struct error *err)
 {
@@ -370,6 +393,7 @@ void serve_close(struct serve *serve)
 		i++)
 		if (serve->lanes[i].slot != SLOT_NONE)
 			kv_cache_release(serve->cache, &serve->lanes[i].chain);
+	verify_stop(serve->verify);
 	compute_destroy(serve->compute);
 	for (uint32_t i = 0; serve->lanes && i < serve->options.sequence_count;
 		i++)
@@ -406,6 +430,8 @@ static int open_parts(struct serve *serve, const struct segment *segment,
 	serve->position_count = engine_serve_positions(
 		&serve->options, serve->model->config.position_count);
 	rc = open_rank(serve, segment, rank, err);
+	if (rc == 0)
+		rc = open_verify(serve, err);
 	if (rc == 0)
 		rc = open_compute(serve, isa, err);
 	if (rc == 0)

@@ -20,6 +20,7 @@
 #include "engine/rank.h"
 #include "engine/sched.h"
 #include "engine/serve.h"
+#include "engine/verify.h"
 
 #define LANE_NONE UINT32_MAX
 /* It waits, and fails when it starts: its log could not be written. */
@@ -58,6 +59,7 @@ struct serve_keep {
 	/* How long steps took, of the life that filled the pages. */
 	struct sched_model measured;
 	uint32_t thread_count; /* 0 = not measured */
+	struct verify_sum sum; /* of the pages */
 };
 
 struct serve {
@@ -66,6 +68,7 @@ struct serve {
 	struct vmm vmm;
 	struct serve_keep *keep; /* mapped head of the memory file, or NULL */
 	struct model *model;
+	struct verify *verify; /* NULL = nothing is kept */
 	struct compute *compute;
 	struct kv_cache *cache;
 	struct sched *sched;

@@ -802,6 +802,47 @@ static void test_serve__kept_weights_are_known_by_their_fingerprint(void)
 	close(options.memory_fd);
 }
 
+/* Pages that were written after they were filled are found out. */
+static void test_serve__kept_weights_that_changed_are_read_again(void)
+{
+	struct engine_serve_options options = plain;
+	struct kind *kind = suite_calloc(2, sizeof(*kind));
+	const struct serve_keep *keep;
+	struct error err = {0};
+	struct stage stage;
+	uint64_t until;
+	int rc = 0;
+
+	make_plain(&kind[0], 20);
+	serve_alone(&kind[0]);
+	options.memory_fd = make_memory();
+	open_stage(&stage, &options);
+	keep = stage.serve->keep;
+	while (!__atomic_load_n(&keep->sum.known, __ATOMIC_ACQUIRE))
+		turn(&stage);
+	serve_close(stage.serve);
+	CU_ASSERT_EQUAL(
+		pwrite(options.memory_fd, "x", 1, PAGE_SIZE_BYTES_MIN + 4321),
+		1);
+	open_engine(&stage);
+	CU_ASSERT_TRUE(stage.serve->model->was_kept);
+	while (rc == 0)
+		rc = serve_turn(stage.serve, &until, &err);
+	CU_ASSERT_EQUAL(rc, -EIO);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "not what was read"));
+	serve_close(stage.serve);
+	open_engine(&stage);
+	CU_ASSERT_FALSE(stage.serve->model->was_kept);
+	prepare(&stage, 0, &kind[0]);
+	tell(&stage, RING_SUBMIT, 0);
+	while (!stage.done[0])
+		turn(&stage);
+	CU_ASSERT_EQUAL(count_wrong(&stage, 0, &kind[0]), 0);
+	close_stage(&stage);
+	close(options.memory_fd);
+	free(kind);
+}
+
 struct runner {
 	struct stage *stage;
 	uint32_t stop;
@@ -925,6 +966,7 @@ int main(void)
 		SUITE_CASE(serve__the_same_bits_in_any_company),
 		SUITE_CASE(serve__the_same_bits_after_any_death),
 		SUITE_CASE(serve__kept_weights_are_known_by_their_fingerprint),
+		SUITE_CASE(serve__kept_weights_that_changed_are_read_again),
 		SUITE_CASE(engine_serve_run__serves_and_stops),
 		SUITE_CASE(engine_serve_run__options),
 		SUITE_CASE(serve_open__every_allocation_may_fail),
