@@ -126,7 +126,7 @@ void serve_sleep(struct serve *serve, const uint32_t *stop, struct mono until)
 static int run(struct serve *serve, const uint32_t *stop, struct error *err)
 {
 	while (!__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
-		uint64_t until;
+		uint64_t until = 0;
 		int rc = serve_turn(serve, &until, err);
 
 		if (rc)
