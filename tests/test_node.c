@@ -108,7 +108,8 @@ static void make_place(struct place *place)
 static void remove_place(struct place *place)
 {
 	static const char *const names[] = {"config.json", "tokenizer.json",
-		"chat_template.jinja", "generation_config.json", "keys"};
+		"chat_template.jinja", "generation_config.json", "keys",
+		"model.safetensors"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		char path[128];
@@ -208,6 +209,46 @@ static void test_node_setup_open__refusals(void)
 	expect_refusal(OPTION_ALIAS, "x,x", "the name \"x\" is given twice");
 	expect_refusal(OPTION_API_KEYS, "/nowhere", "/nowhere: No such file");
 	expect_refusal(OPTION_TLS_KEY, "/nowhere", "go together");
+}
+
+static void test_node_setup_open__ranks_that_compute(void)
+{
+	struct place place;
+	struct error err = {0};
+	struct node_threads *threads;
+	int before;
+
+	make_place(&place);
+	write_file(&place, "model.safetensors", "weights");
+	/* Else the flag would add to its list. */
+	place.options.value[OPTION_DEVICE].source = OPTION_DEFAULT;
+	set(&place, OPTION_DEVICE, "cpu,null,cpu");
+	set(&place, OPTION_KV_TOKENS, "1000");
+	before = count_descriptors();
+	CU_ASSERT_EQUAL_FATAL(
+		node_setup_open(&place.options, place.setup, &err), 0);
+	CU_ASSERT_EQUAL(place.setup->cpu_count, 2);
+	CU_ASSERT_EQUAL(place.setup->device[1], NODE_DEVICE_NULL);
+	CU_ASSERT_EQUAL(place.setup->device[2], NODE_DEVICE_CPU);
+	CU_ASSERT_TRUE(place.setup->memory_fd[0] >= 0);
+	CU_ASSERT_EQUAL(place.setup->memory_fd[1], -1);
+	CU_ASSERT_TRUE(place.setup->memory_fd[2] >= 0);
+	CU_ASSERT_EQUAL(place.setup->files.weight_count, 1);
+	/* No client may ask for more than the cache can hold. */
+	CU_ASSERT_EQUAL(place.setup->front.model.position_count, 1000);
+	CU_ASSERT_EQUAL(place.setup->null.position_count, 1000);
+	CU_ASSERT_EQUAL(
+		node_threads_start(place.setup, &threads, &err), -ENOTSUP);
+	node_setup_close(place.setup);
+	CU_ASSERT_EQUAL(count_descriptors(), before);
+	error_clear(&err);
+	set(&place, OPTION_CPU_SEQUENCES, "100");
+	set(&place, OPTION_CPU_ROWS, "99");
+	CU_ASSERT_EQUAL(
+		node_setup_open(&place.options, place.setup, &err), -EINVAL);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "cpu-rows: 99"));
+	CU_ASSERT_EQUAL(count_descriptors(), before);
+	remove_place(&place);
 }
 
 static void test_node_listen__addresses(void)
@@ -434,6 +475,7 @@ int main(void)
 	static const struct suite_case cases[] = {
 		SUITE_CASE(node_setup_open__facts_of_the_model),
 		SUITE_CASE(node_setup_open__refusals),
+		SUITE_CASE(node_setup_open__ranks_that_compute),
 		SUITE_CASE(node_listen__addresses),
 		SUITE_CASE(role_setup__only_what_control_wrote),
 		SUITE_CASE(node_threads__completion_chat_and_models),
