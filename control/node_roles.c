@@ -454,25 +454,38 @@ static void see_ready(struct node *node, struct node_role *role)
 			(int)role->pid);
 }
 
+/* One that cannot even be started is a life that got nowhere. */
+static void start_again(
+	struct node *node, struct node_role *role, struct mono now)
+{
+	struct error err = {0};
+	char name[32];
+
+	if (node_role_start(node, role, &err) == 0)
+		return;
+	log_error("%s: %s", node_role_name(role, name), err.text);
+	/* It may run unwatched: that is no life for a role. */
+	if (role->pid) {
+		kill(role->pid, SIGKILL);
+		return;
+	}
+	plan_restart(role, now.ns);
+	if (role->resumes && ++role->idle_lives >= IDLE_LIVES_MAX) {
+		role->idle_lives = 0;
+		role->resumes = false;
+		close_rank(node, role);
+	}
+}
+
 void node_roles_tick(struct node *node, struct mono now)
 {
 	for (uint32_t i = 0; i < node->role_count; i++) {
 		struct node_role *role = &node->roles[i];
-		struct error err = {0};
-		char name[32];
 
 		if (role->pid == 0 && role->restart_ns != 0 &&
 			now.ns >= role->restart_ns &&
-			node->state == NODE_SERVING &&
-			node_role_start(node, role, &err)) {
-			log_error(
-				"%s: %s", node_role_name(role, name), err.text);
-			/* It may run unwatched: that is no life for a role. */
-			if (role->pid)
-				kill(role->pid, SIGKILL);
-			else
-				plan_restart(role, now.ns);
-		}
+			node->state == NODE_SERVING)
+			start_again(node, role, now);
 		see_ready(node, role);
 	}
 }
