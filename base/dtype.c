@@ -133,3 +133,16 @@ void dtype_store(void *data, enum dtype type, size_t index, float value)
 	else
 		((uint16_t *)data)[index] = f32_to_f16(value);
 }
+
+size_t dtype_convert(void *to, enum dtype to_type, const void *from,
+	enum dtype from_type, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		float value = dtype_load(from, from_type, i);
+
+		dtype_store(to, to_type, i, value);
+		if (isfinite(value) && !isfinite(dtype_load(to, to_type, i)))
+			return i;
+	}
+	return count;
+}

@@ -45,4 +45,13 @@ float dtype_load(const void *data, enum dtype type, size_t index);
 /* Store a float as element `index`; type is f32, bf16 or f16. */
 void dtype_store(void *data, enum dtype type, size_t index, float value);
 
+/*
+ * Convert `count` elements; `to` and `from` do not overlap. Returns how many:
+ * it stops at the first finite value that the new type has no finite value
+ * for (only f16 is too small for that, and bf16 within a rounding of f32's
+ * largest).
+ */
+size_t dtype_convert(void *to, enum dtype to_type, const void *from,
+	enum dtype from_type, size_t count);
+
 #endif

@@ -165,6 +165,24 @@ static void test_dtype_size__names_and_sizes(void)
 	CU_ASSERT_STRING_EQUAL(dtype_name(DTYPE_BF16), "bf16");
 }
 
+static void test_dtype_convert__stops_where_a_value_has_no_room(void)
+{
+	static const float values[] = {1.5f, -65504.0f, INFINITY, 65520.0f, 2};
+	uint16_t half[5] = {0}, brain[5];
+	float back[5];
+
+	CU_ASSERT_EQUAL(
+		dtype_convert(half, DTYPE_F16, values, DTYPE_F32, 5), 3);
+	CU_ASSERT_EQUAL(f16_to_f32(half[1]), -65504.0f);
+	CU_ASSERT_EQUAL(half[4], 0);
+	CU_ASSERT_EQUAL(
+		dtype_convert(brain, DTYPE_BF16, values, DTYPE_F32, 5), 5);
+	CU_ASSERT_EQUAL(
+		dtype_convert(back, DTYPE_F32, brain, DTYPE_BF16, 5), 5);
+	CU_ASSERT_EQUAL(back[0], 1.5f);
+	CU_ASSERT_EQUAL(back[3], 65536.0f);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -175,6 +193,7 @@ int main(void)
 		SUITE_CASE(f32_to_bf16__low_payload_nan_stays_nan),
 		SUITE_CASE(f8_e4m3_to_f32__all_values),
 		SUITE_CASE(dtype_load__inverts_store),
+		SUITE_CASE(dtype_convert__stops_where_a_value_has_no_room),
 		SUITE_CASE(dtype_size__names_and_sizes),
 	};
 
