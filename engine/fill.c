@@ -8,8 +8,8 @@
 
 #include "base/check.h"
 #include "engine/fill.h"
+#include "engine/matrix.h"
 #include "engine/weights.h"
-#include "gpu/cpu/panels.h"
 
 /* What happens to the bytes of a segment. */
 enum piece_kind {
@@ -181,47 +181,17 @@ static struct panels panels_of(
 	};
 }
 
-/*
- * Some bytes of element `at`, from byte `byte` of it on: a read ends anywhere
- * where a file does not align its data.
- */
-static void put_bytes(const struct panels *panels, uint8_t *matrix, uint64_t at,
-	size_t byte, const uint8_t *data, size_t length)
-{
-	size_t index = panels_index(panels, (uint32_t)(at / panels->cols),
-		(uint32_t)(at % panels->cols));
-
-	memcpy(matrix + index * dtype_size(panels->type) + byte, data, length);
-}
-
 /* Bytes [offset, offset + length) of a matrix, as stored, to their places. */
 static int put(const struct fill *fill, const struct piece *piece,
 	uint64_t offset, const uint8_t *data, size_t length)
 {
-	struct panels panels = panels_of(fill, &fill->plan->items[piece->item]);
-	size_t size = dtype_size(panels.type);
-	size_t head = (size - offset % size) % size, whole;
-	uint8_t *matrix;
+	struct matrix_place place = {
+		.vmm = fill->vmm,
+		.to = piece->to,
+		.panels = panels_of(fill, &fill->plan->items[piece->item]),
+	};
 
-	if (panels.layout == WEIGHT_ROWS)
-		return fill->vmm->ops->copy_in(
-			fill->vmm, piece->to + offset, data, length);
-	matrix = fill->vmm->ops->host_pointer(fill->vmm, piece->to);
-	assert(matrix);
-	if (head > length)
-		head = length;
-	if (head)
-		put_bytes(&panels, matrix, offset / size, offset % size, data,
-			head);
-	offset += head;
-	data += head;
-	whole = (length - head) / size;
-	if (whole)
-		panels_put(&panels, matrix, offset / size, whole, data);
-	if (length - head > whole * size)
-		put_bytes(&panels, matrix, offset / size + whole, 0,
-			data + whole * size, length - head - whole * size);
-	return 0;
+	return matrix_put(&place, offset, data, length);
 }
 
 /* bf16(fp8 value * scale of its block), element by element. */
