@@ -292,6 +292,88 @@ int model_dir_open_config(
 	return open_files_of(path, open_config, out, err);
 }
 
+int adapter_dir_open(
+	const char *path, struct adapter_files *out, struct error *err)
+{
+	struct folder folder;
+	int rc;
+
+	assert(path && out);
+	adapter_files_init(out);
+	rc = open_folder(path, err, &folder);
+	if (rc)
+		return rc;
+	rc = open_required(&folder, "expert_cfg.json", &out->experts);
+	if (rc == 0)
+		rc = open_optional(&folder, "config.json", &out->model.config);
+	if (rc == 0)
+		rc = open_weights(&folder, &out->model);
+	close(folder.fd);
+	if (rc)
+		adapter_files_close(out);
+	return rc;
+}
+
+/* Directories and the like are passed over; links are judged when opened. */
+static bool is_other_file(const struct folder *folder, const char *name)
+{
+	struct stat st;
+
+	return name[0] != '.' && !is_weight_name(name) &&
+	       fstatat(folder->fd, name, &st, 0) == 0 && S_ISREG(st.st_mode);
+}
+
+static int take_others(const struct folder *folder, DIR *list,
+	int (*take)(
+		void *arg, const struct model_file *file, struct error *err),
+	void *arg)
+{
+	const struct dirent *entry;
+	int rc = 0;
+
+	while (rc == 0) {
+		struct model_file file = {.fd = -1};
+
+		errno = 0;
+		entry = readdir(list);
+		if (!entry)
+			break;
+		if (!is_other_file(folder, entry->d_name))
+			continue;
+		rc = open_required(folder, entry->d_name, &file);
+		if (rc == 0)
+			rc = take(arg, &file, folder->err);
+		if (file.fd >= 0)
+			close(file.fd);
+	}
+	if (rc == 0 && errno)
+		return error_set(folder->err, errno, "%s: cannot be listed: %s",
+			folder->path, strerror(errno));
+	return rc;
+}
+
+int model_dir_each_other(const char *path,
+	int (*take)(
+		void *arg, const struct model_file *file, struct error *err),
+	void *arg, struct error *err)
+{
+	struct folder folder;
+	DIR *list;
+	int rc = open_folder(path, err, &folder);
+
+	if (rc)
+		return rc;
+	list = fdopendir(folder.fd);
+	if (!list) {
+		rc = refuse(&folder, ".", errno);
+		close(folder.fd);
+		return rc;
+	}
+	rc = take_others(&folder, list, take, arg);
+	closedir(list);
+	return rc;
+}
+
 int text_files_open(const char *path, struct text_files *out, struct error *err)
 {
 	static const struct model_file absent = {.fd = -1};

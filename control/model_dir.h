@@ -27,6 +27,23 @@ int model_dir_open(
 int model_dir_open_config(
 	const char *path, struct model_files *out, struct error *err);
 
+/*
+ * The files of an adapter, by the same rules: expert_cfg.json (required),
+ * config.json (optional) and every *.safetensors.
+ */
+int adapter_dir_open(
+	const char *path, struct adapter_files *out, struct error *err);
+
+/*
+ * Call `take` for each regular file of the directory that is no *.safetensors
+ * and not hidden, opened by the same rules; the descriptor is borrowed for
+ * the call. Ends with the first error.
+ */
+int model_dir_each_other(const char *path,
+	int (*take)(
+		void *arg, const struct model_file *file, struct error *err),
+	void *arg, struct error *err);
+
 /* The files that turn text into token ids and back; fd -1 = absent. */
 struct text_files {
 	struct model_file tokenizer; /* tokenizer.json */

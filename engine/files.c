@@ -36,6 +36,20 @@ void model_files_close(struct model_files *files)
 	model_files_init(files);
 }
 
+void adapter_files_init(struct adapter_files *files)
+{
+	*files = (struct adapter_files){.experts = {.fd = -1}};
+	model_files_init(&files->model);
+}
+
+void adapter_files_close(struct adapter_files *files)
+{
+	if (files->experts.fd >= 0)
+		close(files->experts.fd);
+	model_files_close(&files->model);
+	adapter_files_init(files);
+}
+
 /* One byte more than expected is asked for, so that growth is noticed. */
 static int read_all(const struct model_file *file, char *text, size_t size,
 	struct error *err)
@@ -86,5 +100,28 @@ int model_file_text(const struct model_file *file, char **out,
 	}
 	*out = text;
 	*out_length = size;
+	return 0;
+}
+
+int model_file_read(const struct model_file *file, uint64_t offset_bytes,
+	size_t size_bytes, void *out, struct error *err)
+{
+	uint8_t *bytes = out;
+	size_t done = 0;
+
+	while (done < size_bytes) {
+		ssize_t n = pread(file->fd, bytes + done, size_bytes - done,
+			(off_t)(offset_bytes + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return error_set(err, EIO, "%s: cannot be read: %s",
+				file->name, strerror(errno));
+		if (n == 0)
+			return error_set(
+				err, EIO, "%s: ends early", file->name);
+		done += (size_t)n;
+	}
 	return 0;
 }

@@ -126,29 +126,50 @@ static int choose_kv(struct loading *loading, size_t page, uint32_t *out_pages)
 	return 0;
 }
 
+/* Pages for adapters; the last page of each run may be partly used. */
+static int choose_adapters(
+	struct loading *loading, size_t page, uint32_t *out_pages)
+{
+	const struct model_options *options = loading->options;
+	size_t bytes, pages;
+
+	if (!mul_ok(options->adapter_expert_count,
+		    loading->shape.slot_size_bytes, &bytes) ||
+		!add_ok(div_up(bytes, page), options->adapter_run_count,
+			&pages) ||
+		!add_ok(pages, options->adapter_page_count, &pages) ||
+		!u32_ok(pages, out_pages) || *out_pages > PAGE_COUNT_MAX)
+		return error_set(loading->err, EINVAL,
+			"%llu experts of adapters need more pages than can be "
+			"counted",
+			(unsigned long long)options->adapter_expert_count);
+	return 0;
+}
+
 static int create_pool(struct loading *loading, uint32_t *extents)
 {
 	const struct model_options *options = loading->options;
 	size_t page = page_size(loading);
 	size_t handle = options->base_handle_bytes ? options->base_handle_bytes
 						   : BASE_HANDLE_BYTES;
-	uint32_t kv_pages = 0;
+	uint32_t kv_pages = 0, adapter_pages = 0;
 	int rc;
 
 	rc = measure_extents(loading, page, extents);
 	if (rc == 0)
 		rc = choose_kv(loading, page, &kv_pages);
+	if (rc == 0)
+		rc = choose_adapters(loading, page, &adapter_pages);
 	if (rc)
 		return rc;
-	if (kv_pages > PAGE_COUNT_MAX - options->adapter_page_count)
+	if (kv_pages > PAGE_COUNT_MAX - adapter_pages)
 		return error_set(loading->err, EINVAL,
 			"%u pages for KV and %u for adapters are too many",
-			kv_pages, options->adapter_page_count);
+			kv_pages, adapter_pages);
 	return page_pool_create(loading->vmm,
 		&(struct page_pool_config){
 			.page_size_bytes = page,
-			.movable_page_count =
-				kv_pages + options->adapter_page_count,
+			.movable_page_count = kv_pages + adapter_pages,
 			.extent_page_counts = extents,
 			.extent_count = FIRST_EXPERT_EXTENT +
 					loading->shape.layer_count,

@@ -45,6 +45,8 @@ struct model_options {
 	enum dtype kv_type; /* DTYPE_F32 or DTYPE_BF16 */
 	uint64_t kv_token_count; /* that the KV cache holds at least */
 	uint32_t adapter_page_count; /* pages beside base and KV */
+	uint64_t adapter_expert_count; /* room for so many experts besides, */
+	uint32_t adapter_run_count; /* in so many runs (adapter and layer) */
 	uint32_t instance_count_max; /* 0 = 1: the base alone */
 	uint32_t adapter_slot_count_max; /* slots per layer beyond the base */
 	struct model_keep *keep; /* NULL = nothing outlives the model */

@@ -17,7 +17,9 @@
 /* Experts under mlp., each with gate_proj, up_proj and down_proj. */
 #define PLAIN (DEEPSEEK | QWEN | OLMOE)
 
+#define MODEL_PREFIX "model."
 #define LAYER_PREFIX "model.layers."
+#define ADAPTER_EXPERTS "mlp.experts."
 #define SCALE_SUFFIX "_scale_inv"
 
 struct name_entry {
@@ -88,6 +90,13 @@ static const struct name_entry expert_names[] = {
 	{MIXTRAL, ROLE_EXPERT_GATE, "w1.weight"},
 	{MIXTRAL, ROLE_EXPERT_UP, "w3.weight"},
 	{MIXTRAL, ROLE_EXPERT_DOWN, "w2.weight"},
+};
+
+/* After model.layers.N.mlp.experts.E. in the adapters of every family. */
+static const struct name_entry adapter_names[] = {
+	{ALL, ROLE_EXPERT_GATE, "gate_proj.weight"},
+	{ALL, ROLE_EXPERT_UP, "up_proj.weight"},
+	{ALL, ROLE_EXPERT_DOWN, "down_proj.weight"},
 };
 
 /* Buffers of older versions, computed from the config. */
@@ -230,6 +239,46 @@ struct name_match name_match(
 	return match;
 }
 
+/* After the expert prefix: "E.PART". */
+static bool match_adapter(const struct model_config *config, const char *text,
+	const struct name_entry *table, size_t count, struct name_match *match)
+{
+	const struct name_entry *entry;
+
+	text = after_number(text, &match->expert);
+	if (!text || match->expert >= config->router.expert_count)
+		return false;
+	entry = find(table, count, config->family, text, false);
+	if (!entry)
+		return false;
+	match->kind = NAME_WEIGHT;
+	match->role = entry->role;
+	return true;
+}
+
+struct name_match name_match_adapter(
+	const struct model_config *config, const char *name)
+{
+	const char *rest = after(name, MODEL_PREFIX), *own, *generic;
+	struct name_match match = {.kind = NAME_UNKNOWN};
+
+	rest = after(rest ? rest : name, "layers.");
+	if (rest)
+		rest = after_number(rest, &match.layer);
+	if (!rest || match.layer >= config->layer_count ||
+		!config->is_moe[match.layer])
+		return match;
+	own = after(rest, expert_prefix(config->family));
+	generic = after(rest, ADAPTER_EXPERTS);
+	if (own && match_adapter(config, own, expert_names, COUNT(expert_names),
+			   &match))
+		return match;
+	if (generic)
+		match_adapter(config, generic, adapter_names,
+			COUNT(adapter_names), &match);
+	return match;
+}
+
 static const char *published(const struct name_entry *table, size_t count,
 	enum model_family family, enum tensor_role role)
 {
@@ -265,4 +314,22 @@ void name_format(const struct model_config *config,
 	assert(text);
 	snprintf(out, size, LAYER_PREFIX "%u.%s%u.%s%s", match->layer,
 		expert_prefix(family), match->expert, text, suffix);
+}
+
+void name_format_adapter(const struct model_config *config,
+	enum tensor_role role, uint32_t layer, uint32_t expert, char *out,
+	size_t size)
+{
+	const char *prefix = expert_prefix(config->family);
+	const char *text = published(
+		expert_names, COUNT(expert_names), config->family, role);
+
+	if (!text) {
+		prefix = ADAPTER_EXPERTS;
+		text = published(adapter_names, COUNT(adapter_names),
+			config->family, role);
+	}
+	assert(text);
+	snprintf(out, size, LAYER_PREFIX "%u.%s%u.%s", layer, prefix, expert,
+		text);
 }

@@ -35,9 +35,32 @@ struct name_match {
 struct name_match name_match(
 	const struct model_config *config, const char *name);
 
+/*
+ * The same for a tensor of an adapter, which holds single routed experts:
+ * under the family's own names, or under those that ESFT publishes
+ * (mlp.experts.E.gate_proj.weight and so on), with or without "model." in
+ * front. Everything else is NAME_UNKNOWN.
+ */
+struct name_match name_match_adapter(
+	const struct model_config *config, const char *name);
+
+/*
+ * The name of one matrix of one expert in an adapter that we write: the
+ * family's own where it stores experts one by one, else ESFT's.
+ */
+void name_format_adapter(const struct model_config *config,
+	enum tensor_role role, uint32_t layer, uint32_t expert, char *out,
+	size_t size);
+
 /* The name that the family publishes, for errors; truncated to size. */
 void name_format(const struct model_config *config,
 	const struct name_match *match, char *out, size_t size);
+
+/* MoE layers are numbered 0.. in order: the number of a layer that is one. */
+uint32_t model_moe_layer(const struct model_config *config, uint32_t layer);
+
+/* The other way round. */
+uint32_t model_layer(const struct model_config *config, uint32_t moe_layer);
 
 /* What the model needs of a role. */
 struct role_shape {

@@ -179,3 +179,24 @@ bool role_shape(const struct model_config *config, enum tensor_role role,
 		       mlp_shape(c, role, c->is_moe[layer], out);
 	}
 }
+
+uint32_t model_moe_layer(const struct model_config *config, uint32_t layer)
+{
+	uint32_t moe_layer = 0;
+
+	assert(layer < config->layer_count && config->is_moe[layer]);
+	for (uint32_t l = 0; l < layer; l++)
+		moe_layer += config->is_moe[l];
+	return moe_layer;
+}
+
+uint32_t model_layer(const struct model_config *config, uint32_t moe_layer)
+{
+	uint32_t layer = 0;
+
+	assert(moe_layer < config->moe_layer_count);
+	while (!config->is_moe[layer] || moe_layer-- > 0)
+		layer++;
+	assert(layer < config->layer_count);
+	return layer;
+}

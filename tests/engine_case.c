@@ -25,6 +25,9 @@ static void open_model(struct engine_case *c)
 		.thread_count = c->config.thread_count,
 		.kv_type = c->config.kv_type,
 		.page_size_bytes = PAGE_SIZE_BYTES_MIN,
+		.instance_count_max = c->config.instance_count,
+		.adapter_slot_count_max = c->config.adapter_slot_count,
+		.adapter_page_count = c->config.adapter_page_count,
 	};
 	struct model_files files;
 	struct error err = {0};
@@ -131,7 +134,7 @@ uint32_t engine_sequence_step(struct engine_case *c, struct engine_sequence *s,
 		&c->step, s->pages, s->block_count * layout->pages_per_block);
 	for (uint32_t i = 0; i < count; i++, s->done++) {
 		uint32_t row = step_add_row(&c->step, s->ids[s->done], s->done,
-			sequence, INSTANCE_BASE);
+			sequence, s->instance);
 
 		params.position = s->done + 1;
 		step_add_sample(&c->step, row, &params);

@@ -22,6 +22,8 @@ struct engine_case_config {
 	uint32_t row_count; /* capacity of a step */
 	uint32_t sequence_count; /* sequences alive at a time */
 	uint32_t token_count; /* longest sequence */
+	uint32_t instance_count; /* rows of the expert map, 0 = the base's */
+	uint32_t adapter_slot_count, adapter_page_count;
 };
 
 struct engine_case {
@@ -40,6 +42,7 @@ struct engine_sequence {
 	uint32_t done; /* positions that are in the cache */
 	uint32_t *blocks, *pages; /* owned */
 	uint32_t block_count;
+	uint32_t instance; /* that its rows carry; the base unless set */
 };
 
 void engine_case_open(

@@ -87,6 +87,7 @@ $(call test,sched,engine/sched.c engine/sched_model.c tests/fake/fake_os.c,\
 $(call test,serve,tests/fake/fake_os.c $(engine_test_c),$(allocators))
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
+$(call test,woven,tests/adapter_case.c tests/st_builder.c $(engine_test_c))
 
 
 tokenizer_c = $(wildcard dataplane/tokenizer*.c) dataplane/detokenizer.c \
