@@ -55,7 +55,7 @@ dataplane_c = $(wildcard dataplane/*.c)
 # Of the dataplane, what turns conversations and text into tokens and back.
 text_c = $(wildcard dataplane/jinja*.c dataplane/tokenizer*.c) \
 	$(addprefix dataplane/,chat.c detokenizer.c stop_set.c utf8.c)
-eval_c = $(wildcard control/eval*.c) control/model_dir.c
+eval_c = $(wildcard control/eval*.c) control/model_dir.c control/out_dir.c
 # The daemon: all roles in one program.
 heddled_c = $(addprefix control/,heddled.c keys.c model_dir.c notify.c \
 	command.c control_socket.c role.c role_channel.c) \

@@ -14,6 +14,9 @@
 
 enum option_key {
 	OPTION_MODEL = 256,
+	OPTION_BASE,
+	OPTION_ADAPTER,
+	OPTION_OUT,
 	OPTION_INPUT,
 	OPTION_IDS,
 	OPTION_TEXT,
@@ -40,6 +43,9 @@ enum option_key {
 
 static const struct option long_options[] = {
 	{"model", required_argument, NULL, OPTION_MODEL},
+	{"base", required_argument, NULL, OPTION_BASE},
+	{"adapter", required_argument, NULL, OPTION_ADAPTER},
+	{"out", required_argument, NULL, OPTION_OUT},
 	{"input", required_argument, NULL, OPTION_INPUT},
 	{"ids", required_argument, NULL, OPTION_IDS},
 	{"text", required_argument, NULL, OPTION_TEXT},
@@ -71,6 +77,8 @@ static const char usage[] =
 	"       heddle-eval generate --model DIR --ids 1,2,3 | --text TEXT\n"
 	"       heddle-eval inspect --model DIR\n"
 	"       heddle-eval tokenize|detokenize|chat --model DIR --input FILE\n"
+	"       heddle-eval merge --base DIR --adapter DIR --out DIR\n"
+	"       heddle-eval diff --base DIR --model DIR --out DIR\n"
 	"\n"
 	"score       one JSON line per line of FILE ({\"ids\": [...]} or\n"
 	"            {\"text\": \"...\"}, - = standard input): log-probability "
@@ -87,10 +95,25 @@ static const char usage[] =
 	"            \"tools\", \"documents\", \"add_generation_prompt\" "
 	"[true],\n"
 	"            \"chat_template_kwargs\" where given\n"
+	"merge       the base with the adapter's experts in place of its own, "
+	"as a\n"
+	"            checkpoint in the new directory --out\n"
+	"diff        an adapter in the new directory --out from a checkpoint "
+	"in\n"
+	"            which only routed experts differ from the base's, or why "
+	"it\n"
+	"            cannot be one\n"
 	"\n"
 	"all:      --kv-dtype f32|bf16 [f32]  --threads N [cores]\n"
 	"          --chunk ROWS [64]          --page-size BYTES [by size]\n"
 	"          --cores LIST  bind a thread to each, as in 0-3,8\n"
+	"score, generate:\n"
+	"          --adapter NAME=DIR  weave this ESFT adapter into the model; "
+	"with\n"
+	"                      several, a line of score says which: "
+	"{\"adapter\":\n"
+	"                      \"NAME\" or null for the base, \"ids\": "
+	"...}\n"
 	"text:     --parse-special  what is written like a special token is "
 	"one,\n"
 	"                           also in messages\n"
@@ -200,16 +223,38 @@ static int take_sampling(
 	}
 }
 
-static int take_option(
+/* Names of files and directories. */
+static int take_path(
 	struct eval_options *o, int key, const char *text, struct error *err)
 {
 	switch (key) {
 	case OPTION_MODEL:
 		o->model = text;
 		return 0;
+	case OPTION_BASE:
+		o->base = text;
+		return 0;
+	case OPTION_OUT:
+		o->out = text;
+		return 0;
 	case OPTION_INPUT:
 		o->input = text;
 		return 0;
+	default:
+		return eval_add_adapter(o, text, err);
+	}
+}
+
+static int take_option(
+	struct eval_options *o, int key, const char *text, struct error *err)
+{
+	switch (key) {
+	case OPTION_MODEL:
+	case OPTION_BASE:
+	case OPTION_OUT:
+	case OPTION_INPUT:
+	case OPTION_ADAPTER:
+		return take_path(o, key, text, err);
 	case OPTION_IDS:
 		o->ids = text;
 		return 0;
@@ -285,8 +330,6 @@ static int parse_options(
 			"\"%s\": what is that? see "
 			"--help",
 			argv[optind]);
-	if (!out->model)
-		return error_set(err, EINVAL, "--model DIR is missing");
 	if (out->cores.count && out->thread_count &&
 		out->thread_count != out->cores.count)
 		return error_set(err, EINVAL,
@@ -301,21 +344,44 @@ static int parse_options(
 	return 0;
 }
 
-static const struct {
+enum {
+	WITHOUT_MODEL = 1, /* --model DIR is not needed */
+	WITH_ADAPTERS = 2 /* --adapter is known */
+};
+
+static const struct command {
 	const char *name;
 	int (*run)(const struct eval_options *options, struct error *err);
+	unsigned flags;
 } commands[] = {
-	{"score", eval_score},
-	{"generate", eval_generate},
-	{"inspect", eval_inspect},
-	{"tokenize", eval_tokenize},
-	{"detokenize", eval_detokenize},
-	{"chat", eval_chat},
+	{"score", eval_score, WITH_ADAPTERS},
+	{"generate", eval_generate, WITH_ADAPTERS},
+	{"inspect", eval_inspect, 0},
+	{"tokenize", eval_tokenize, 0},
+	{"detokenize", eval_detokenize, 0},
+	{"chat", eval_chat, 0},
+	{"merge", eval_merge, WITHOUT_MODEL | WITH_ADAPTERS},
+	{"diff", eval_diff, 0},
 };
+
+static int run_command(
+	const struct command *command, int argc, char **argv, struct error *err)
+{
+	static struct eval_options options; /* a large struct, used once */
+	int rc = parse_options(argc, argv, &options, err);
+
+	if (rc)
+		return rc;
+	if (!options.model && !(command->flags & WITHOUT_MODEL))
+		return error_set(err, EINVAL, "--model DIR is missing");
+	if (options.adapter_count && !(command->flags & WITH_ADAPTERS))
+		return error_set(
+			err, EINVAL, "%s takes no --adapter", command->name);
+	return command->run(&options, err);
+}
 
 int main(int argc, char **argv)
 {
-	struct eval_options options;
 	struct error err = {0};
 
 	if (argc < 2 || strcmp(argv[1], "--help") == 0 ||
@@ -326,8 +392,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[1], commands[i].name) != 0)
 			continue;
-		if (parse_options(argc - 1, argv + 1, &options, &err) == 0)
-			commands[i].run(&options, &err);
+		run_command(&commands[i], argc - 1, argv + 1, &err);
 		if (!error_is_set(&err) && fflush(stdout) == 0)
 			return 0;
 		if (!error_is_set(&err))

@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:   heddle-eval runs the engine with no server around it, to prove and
- *        to look: score, generate, inspect.
+ *        to look: score, generate, inspect; and it turns adapters into
+ *        checkpoints and back: merge, diff.
  * Errors: commands return 0 or -errno with a text in struct error; only
  *        main() prints it, as one line, and exits with 1.
  * Threads: one, beside the back end's workers.
@@ -13,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "engine/adapter.h"
 #include "engine/forward.h"
 #include "gpu/cpu/cpu.h"
 #include "engine/load.h"
@@ -27,8 +29,20 @@ struct eval_cores {
 	uint32_t count; /* 0 = threads are not bound */
 };
 
+/* --adapter NAME=DIR; without NAME= it is the directory's last part. */
+struct eval_adapter {
+	char name[ADAPTER_NAME_BYTES];
+	const char *directory;
+};
+
+#define EVAL_ADAPTER_BASE UINT32_MAX /* the base itself */
+
 struct eval_options {
 	const char *model; /* directory */
+	const char *base; /* merge, diff: directory */
+	const char *out; /* merge, diff: directory to be made */
+	struct eval_adapter adapters[INSTANCE_COUNT_MAX - 1];
+	uint32_t adapter_count;
 	const char *input; /* score: JSON lines, "-" = standard input */
 	const char *ids; /* generate: token ids of the prompt */
 	enum dtype kv_type;
@@ -55,6 +69,10 @@ struct eval_session {
 	struct ops ops;
 	struct forward *forward;
 	struct step step;
+	struct adapter_set *adapters; /* NULL: none were given */
+	uint32_t instances[INSTANCE_COUNT_MAX - 1]; /* [adapter_count] */
+	uint32_t instance_count;
+	uint32_t instance; /* that the rows of a step carry */
 	/* the one sequence that runs */
 	uint32_t *blocks; /* [block_count] */
 	uint32_t block_count;
@@ -83,6 +101,31 @@ void eval_session_reset(struct eval_session *session);
  */
 void eval_session_fill(struct eval_session *session, const uint32_t *ids,
 	uint32_t first, uint32_t count);
+
+/* Rows carry that adapter of the options from now on, or EVAL_ADAPTER_BASE. */
+void eval_session_use(struct eval_session *session, uint32_t adapter);
+
+/* "NAME=DIR" or "DIR" -> one more adapter; -EINVAL, also a name twice. */
+int eval_add_adapter(
+	struct eval_options *options, const char *text, struct error *err);
+
+/* Check every adapter against the base and make room for it in `out`. */
+int eval_adapters_measure(const struct eval_options *options,
+	const struct model_files *base, struct model_options *out,
+	struct error *err);
+
+/* Load all of them; eval_adapters_close() also after an error. */
+int eval_adapters_open(const struct eval_options *options,
+	struct eval_session *session, uint32_t lane_count, struct error *err);
+void eval_adapters_close(struct eval_session *session);
+
+/*
+ * The adapter that a line of input asks for: the one whose name its "adapter"
+ * says, null for the base; without the field the only one, or the base where
+ * there is none.
+ */
+int eval_adapter_of_line(const struct eval_options *options, const char *line,
+	size_t length, const char *where, uint32_t *out, struct error *err);
 
 /* "0-3,8" -> 0, 1, 2, 3, 8; -EINVAL: no such list, or a core twice. */
 int eval_parse_cores(
@@ -116,5 +159,7 @@ int eval_chat(const struct eval_options *options, struct error *err);
 int eval_score(const struct eval_options *options, struct error *err);
 int eval_generate(const struct eval_options *options, struct error *err);
 int eval_inspect(const struct eval_options *options, struct error *err);
+int eval_merge(const struct eval_options *options, struct error *err);
+int eval_diff(const struct eval_options *options, struct error *err);
 
 #endif

@@ -285,6 +285,8 @@ static int generate(struct generation *g, const struct model_config *config,
 			&g->session, err);
 	if (rc)
 		return rc;
+	if (g->options->adapter_count)
+		eval_session_use(&g->session, 0);
 	rc = run(g, token_max, err);
 	eval_session_close(&g->session);
 	return rc;
@@ -300,6 +302,10 @@ int eval_generate(const struct eval_options *options, struct error *err)
 	if (!options->ids == !options->text)
 		return error_set(err, EINVAL,
 			"one of --ids 1,2,3 and --text TEXT is needed");
+	if (options->adapter_count > 1)
+		return error_set(err, EINVAL,
+			"generate takes one --adapter, not %u",
+			options->adapter_count);
 	config = malloc(sizeof(*config));
 	if (!config)
 		return error_set(err, ENOMEM, "no memory for a configuration");

@@ -13,8 +13,13 @@
 #include "base/check.h"
 #include "control/eval_text.h"
 
+struct sequence {
+	struct token_list tokens; /* owned */
+	uint32_t adapter; /* of the options, or EVAL_ADAPTER_BASE */
+};
+
 struct sequences {
-	struct token_list *list; /* owned */
+	struct sequence *list; /* owned */
 	size_t count, room;
 	uint32_t longest;
 };
@@ -30,16 +35,15 @@ struct scoring {
 static void release_sequences(struct sequences *all)
 {
 	for (size_t i = 0; i < all->count; i++)
-		free(all->list[i].ids);
+		free(all->list[i].tokens.ids);
 	free(all->list);
 }
 
-static int add_sequence(
-	struct sequences *all, const struct token_list *sequence)
+static int add_sequence(struct sequences *all, const struct sequence *sequence)
 {
 	if (all->count == all->room) {
 		size_t room = all->room ? 2 * all->room : 64;
-		struct token_list *list =
+		struct sequence *list =
 			reallocarray(all->list, room, sizeof(*list));
 
 		if (!list)
@@ -48,8 +52,8 @@ static int add_sequence(
 		all->room = room;
 	}
 	all->list[all->count++] = *sequence;
-	if (sequence->count > all->longest)
-		all->longest = sequence->count;
+	if (sequence->tokens.count > all->longest)
+		all->longest = sequence->tokens.count;
 	return 0;
 }
 
@@ -63,22 +67,24 @@ static int take_line(void *arg, const char *line, size_t length,
 	const char *where, struct error *err)
 {
 	struct reading *reading = arg;
-	struct token_list sequence = {0};
+	struct sequence sequence = {0};
 	int rc;
 
 	rc = eval_source_line(
-		&reading->source, line, length, where, &sequence, err);
+		&reading->source, line, length, where, &sequence.tokens, err);
 	if (rc)
 		return rc;
-	if (sequence.count > reading->config->position_count)
+	rc = eval_adapter_of_line(reading->source.options, line, length, where,
+		&sequence.adapter, err);
+	if (rc == 0 && sequence.tokens.count > reading->config->position_count)
 		rc = error_set(err, EINVAL,
 			"%s: %u tokens, but the model has %u positions", where,
-			sequence.count, reading->config->position_count);
+			sequence.tokens.count, reading->config->position_count);
 	if (rc == 0 && add_sequence(reading->all, &sequence))
 		rc = error_set(
 			err, ENOMEM, "%s: no memory for the line", where);
 	if (rc)
-		free(sequence.ids);
+		free(sequence.tokens.ids);
 	return rc;
 }
 
@@ -197,7 +203,8 @@ static int score_all(
 		     : error_set(err, ENOMEM, "no memory for %u results",
 			       all->longest);
 	for (size_t i = 0; rc == 0 && i < all->count; i++) {
-		rc = score_sequence(s, &all->list[i], err);
+		eval_session_use(&s->session, all->list[i].adapter);
+		rc = score_sequence(s, &all->list[i].tokens, err);
 		if (rc)
 			error_prefix(err, "%s: line %zu of the input",
 				s->options->input, i + 1);

@@ -78,12 +78,19 @@ static int load(struct eval_session *session,
 	rc = model_dir_open(options->model, &files, err);
 	if (rc)
 		return rc;
+	rc = eval_adapters_measure(options, &files, &load_options, err);
+	if (rc) {
+		model_files_close(&files);
+		return rc;
+	}
 	rc = model_load(
 		&session->vmm, &files, &load_options, &session->model, err);
 	if (rc)
 		error_prefix(err, "%s", options->model);
 	model_files_close(&files);
-	return rc;
+	return rc ? rc
+		  : eval_adapters_open(
+			    options, session, load_options.thread_count, err);
 }
 
 static int open_engine(struct eval_session *session,
@@ -156,6 +163,7 @@ void eval_session_close(struct eval_session *session)
 	free(session->pages);
 	free(session->blocks);
 	forward_destroy(session->forward);
+	eval_adapters_close(session);
 	if (session->ops.table)
 		session->ops.table->destroy(&session->ops);
 	model_destroy(session->model);
@@ -204,7 +212,7 @@ void eval_session_fill(struct eval_session *session, const uint32_t *ids,
 		session->block_count * layout->pages_per_block);
 	for (uint32_t i = 0; i < count; i++)
 		step_add_row(step, ids[first + i], first + i, sequence,
-			INSTANCE_BASE);
+			session->instance);
 }
 
 void eval_print_number(double value)
