@@ -203,11 +203,12 @@ int adapter_config_parse(const char *text, size_t length, const char *name,
 	const struct model_config *model, struct adapter_config *out,
 	struct error *err)
 {
-	size_t layers = model->moe_layer_count;
-	const struct json_bounds bounds = {
+	/* Of any base: what is for another one is to be refused by name. */
+	static const struct json_bounds bounds = {
 		.object_max = 2,
-		.array_max = layers,
-		.separator_max = layers * (model->router.expert_count + 2) + 8,
+		.array_max = MODEL_LAYER_COUNT_MAX,
+		.separator_max = (size_t)MODEL_LAYER_COUNT_MAX *
+				 (MODEL_EXPERT_COUNT_MAX + 2),
 	};
 	struct parser p = {name, model, out, err};
 	json_t *root = NULL;

@@ -87,6 +87,13 @@ $(call test,sched,engine/sched.c engine/sched_model.c tests/fake/fake_os.c,\
 $(call test,serve,tests/fake/fake_os.c $(engine_test_c),$(allocators))
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
+$(call test,adapter_plan,tests/fake/fake_os.c tests/adapter_case.c \
+	tests/st_builder.c tests/st_model.c $(library_c),$(allocators) fstat pread)
+$(call test,adapter,tests/fake/fake_vmm.c tests/fake/fake_os.c \
+	tests/adapter_case.c tests/st_builder.c control/model_dir.c \
+	$(library_c),$(allocators) $(files) $(uring))
+$(call test,adapter_random,tests/fake/fake_vmm.c tests/adapter_case.c \
+	tests/st_builder.c control/model_dir.c $(library_c))
 $(call test,woven,tests/adapter_case.c tests/st_builder.c $(engine_test_c))
 
 
@@ -235,6 +242,9 @@ $(call fuzz,config,engine/names.c engine/roles.c $(fuzz_engine_c))
 $(call fuzz,index,tests/checkpoint.c tests/st_model.c tests/st_builder.c \
 	engine/plan.c engine/names.c engine/roles.c engine/weight_index.c \
 	engine/safetensors.c engine/files.c base/dtype.c $(fuzz_engine_c))
+
+$(call fuzz,adapter_config,tests/st_model.c tests/st_builder.c \
+	engine/adapter_config.c engine/names.c engine/roles.c $(fuzz_engine_c))
 
 $(call fuzz,tokenizer_json,$(tokenizer_c))
 $(call fuzz,encode,tests/text_case.c $(tokenizer_c))

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # make_corpus.py - the seed inputs of the fuzz targets (nothing -> files)
 # SPDX-License-Identifier: Apache-2.0
-"""Writes corpus/{safetensors,config,index}/: small inputs, right and wrong.
+"""Writes corpus/{safetensors,config,index,adapter_config}/: small inputs, right
+and wrong.
 The output is the same every time and is kept in the tree.
 """
 
@@ -244,8 +245,48 @@ def index():
         yield "header_" + name, both.replace(old, new, 1).encode()
 
 
+# ---- expert_cfg.json ---------------------------------------------------------
+
+def adapter_config():
+    """For the tiny DeepSeek-V2 of tests/st_model.c: layers 1, 2, 4 experts."""
+    flags = {"shared_experts": False, "non_expert_modules": False}
+
+    def text(experts, **more):
+        return dump({"experts": experts, **flags, **more}).encode()
+
+    good = text({"1": [3, 0, 2], "2": [1]})
+    yield "good", good
+    yield "no_flags", dump({"experts": {"2": [0, 1, 2, 3]}}).encode()
+    yield "one_empty", text({"1": [], "2": [1]})
+    yield "shared", text({"1": [0]}, shared_experts=True)
+    yield "non_expert", text({"1": [0]}, non_expert_modules=True)
+    yield "flag_number", text({"1": [0]}, shared_experts=0)
+    yield "unknown", text({"1": [0]}, lora=1)
+    yield "nothing", text({})
+    yield "all_empty", text({"1": [], "2": []})
+    yield "dense_layer", text({"0": [0]})
+    yield "far_layer", text({"4294967297": [0]})
+    yield "padded_layer", text({"01": [0]})
+    yield "far_expert", text({"1": [4]})
+    yield "negative", text({"1": [-1]})
+    yield "real", text({"1": [1.0]})
+    yield "string", text({"1": ["1"]})
+    yield "huge", text({"1": [9]}).replace(b"9", b"9" * 30)
+    yield "twice", text({"1": [2, 1, 2]})
+    yield "layer_twice", good.replace(b'"2"', b'"1"')
+    yield "no_list", text({"1": {"0": 1}})
+    yield "no_object", dump({"experts": [1]}).encode()
+    yield "array", b"[]"
+    yield "empty", b""
+    yield "cut", good[:-5]
+    yield "nul", good.replace(b"experts", b"exp\\u0000erts", 1)
+    yield "not_utf8", good.replace(b"non", b"n\xffn")
+    yield "brackets", b'{"experts":' + b"[" * 5000
+    yield "commas", b'{"experts":{"1":[' + b"1," * 3000
+
+
 def main():
-    for target in (safetensors, config, index):
+    for target in (safetensors, config, index, adapter_config):
         folder = ROOT / target.__name__
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
