@@ -349,7 +349,7 @@ int adapter_load(struct adapter_set *set, const char *name,
 	const struct adapter_files *files, uint32_t lane_count,
 	struct error *err)
 {
-	struct adapter *adapter;
+	struct adapter *adapter = NULL;
 	int rc = adapter_stage(set, name, false, files, &adapter, err);
 
 	return rc ? rc : load(set, adapter, lane_count, err);
@@ -359,7 +359,7 @@ int adapter_replace(struct adapter_set *set, const char *name,
 	const struct adapter_files *files, uint32_t lane_count,
 	struct error *err)
 {
-	struct adapter *adapter;
+	struct adapter *adapter = NULL;
 	int rc = adapter_stage(set, name, true, files, &adapter, err);
 
 	return rc ? rc : load(set, adapter, lane_count, err);

@@ -1,5 +1,6 @@
 /* adapter_case.c - random ESFT adapters in memory files (model -> files) */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,7 @@ static void write_config(struct adapter_case *a)
 	size_t size = 0;
 	FILE *out = open_memstream(&a->config_text, &size);
 
-	CU_ASSERT_PTR_NOT_NULL_FATAL(out);
+	assert(out);
 	fputs("{\"experts\": {", out);
 	for (uint32_t l = a->config->moe_layer_count; l-- > 0;) {
 		const char *separator = "";
@@ -153,7 +154,7 @@ struct st_tensor *adapter_case_find(struct adapter_case *a, const char *name)
 
 	for (uint32_t i = 0; i < a->options.file_count && !found; i++)
 		found = st_find(&a->files[i], name);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(found);
+	assert(found);
 	return found;
 }
 

@@ -5,6 +5,7 @@
  *        with its values kept so that a test knows what each byte must be.
  * Use:   adapter_case_make(), change names, shapes, texts, adapter_case_open()
  *        as often as wanted, adapter_case_release().
+ * Errors: none are returned; a test that cannot make its input aborts.
  */
 #ifndef HEDDLE_TESTS_ADAPTER_CASE_H
 #define HEDDLE_TESTS_ADAPTER_CASE_H

@@ -419,6 +419,69 @@ static void test_model_dir_open__nothing_stays_open(void)
 	CU_ASSERT_EQUAL(open_descriptors(), descriptors_at_start);
 }
 
+/* ---- adapters, and what is copied beside weights ---- */
+
+static void test_adapter_dir_open__finds_everything(void)
+{
+	struct adapter_files files;
+	struct error err = {0};
+
+	begin();
+	make_model();
+	CU_ASSERT_EQUAL(adapter_dir_open(root, &files, &err), -ENOENT);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "expert_cfg.json"));
+	make_file("expert_cfg.json", "{   }");
+	error_clear(&err);
+	CU_ASSERT_EQUAL(adapter_dir_open(root, &files, &err), 0);
+	CU_ASSERT_EQUAL(files.experts.size_bytes, 5);
+	CU_ASSERT_EQUAL(files.model.config.size_bytes, 2);
+	CU_ASSERT_EQUAL(files.model.weight_count, 2);
+	adapter_files_close(&files);
+	CU_ASSERT_EQUAL(files.experts.fd, -1);
+	CU_ASSERT_EQUAL(unlink(in_root("config.json")), 0);
+	CU_ASSERT_EQUAL(adapter_dir_open(root, &files, &err), 0);
+	CU_ASSERT_EQUAL(files.model.config.fd, -1);
+	adapter_files_close(&files);
+	make_link("config.json", "/etc/passwd");
+	CU_ASSERT_EQUAL(adapter_dir_open(root, &files, &err), -EINVAL);
+	CU_ASSERT_EQUAL(files.experts.fd, -1);
+	end();
+}
+
+#define NAMES_BYTES 512
+
+static int note_other(
+	void *arg, const struct model_file *file, struct error *err)
+{
+	char *names = arg;
+	size_t used = strlen(names);
+
+	(void)err;
+	snprintf(names + used, NAMES_BYTES - used, "%s ", file->name);
+	return file->fd < 0 ? -EIO : 0;
+}
+
+static void test_model_dir_each_other__no_weights_no_folders(void)
+{
+	char names[NAMES_BYTES] = "";
+	struct error err = {0};
+
+	begin();
+	make_model();
+	make_folder("figures");
+	make_file(".hidden", "x");
+	CU_ASSERT_EQUAL(model_dir_each_other(root, note_other, names, &err), 0);
+	CU_ASSERT_EQUAL(strlen(names),
+		strlen("config.json generation_config.json "
+		       "model.safetensors.index.json tokenizer.json "
+		       "safetensors a.safetensors.bak "));
+	CU_ASSERT_PTR_NOT_NULL(strstr(names, "tokenizer.json"));
+	make_link("merges.txt", "/etc/passwd");
+	CU_ASSERT_EQUAL(
+		model_dir_each_other(root, note_other, names, &err), -EINVAL);
+	end();
+}
+
 static const struct suite_case cases[] = {
 	SUITE_CASE(model_dir_open__finds_everything),
 	SUITE_CASE(model_dir_open__optional_files),
@@ -436,6 +499,8 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(model_dir_open__permission),
 	SUITE_CASE(model_dir_open__nth_call_fails),
 	SUITE_CASE(model_dir_open__nothing_stays_open),
+	SUITE_CASE(adapter_dir_open__finds_everything),
+	SUITE_CASE(model_dir_each_other__no_weights_no_folders),
 };
 
 int main(void)

@@ -183,6 +183,18 @@ $(B)/tests/test_eval: $(B)/heddle-eval
 	@printf '#!/bin/sh\nexec tests/eval.sh $(B)\n' >$@
 	@chmod +x $@
 
+# Adapters in heddle-eval: woven, merged, taken apart again.
+TESTS += $(B)/tests/test_adapter_sh
+$(B)/tests/make_adapter: $(call obj,tests/make_adapter.c tests/suite.c \
+	tests/adapter_case.c tests/st_builder.c control/model_dir.c $(library_c))
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LINK) -o $@ $^ -lcunit $(LIBS)
+$(B)/tests/test_adapter_sh: $(B)/heddle-eval $(B)/tests/make_adapter
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/adapter.sh $(B)\n' >$@
+	@chmod +x $@
+
 # heddled and heddlectl as a user meets them.
 TESTS += $(B)/tests/test_node_sh
 $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
@@ -295,8 +307,9 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden segment \
-	null serve stream_end front front_faults front_run node bench_serve)
+THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden woven \
+	segment null serve stream_end front front_faults front_run node \
+	bench_serve)
 
 tests-threads: $(THREADED)
 
