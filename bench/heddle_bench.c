@@ -5,6 +5,7 @@
 
 #include "bench/ask.h"
 #include "bench/frontend.h"
+#include "bench/memmgr.h"
 #include "bench/serve.h"
 
 static void usage(FILE *out)
@@ -14,7 +15,8 @@ static void usage(FILE *out)
 		"  ask       one question, its answer as it comes\n"
 		"  serve     load an OpenAI-compatible server, check every "
 		"answer, report\n"
-		"  frontend  the front end's ceiling beside a bare loop\n\n"
+		"  frontend  the front end's ceiling beside a bare loop\n"
+		"  memmgr    what adapters cost in memory and time\n\n"
 		"heddle-bench COMMAND --help lists the options.\n");
 }
 
@@ -24,7 +26,7 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(int argc, char **argv);
 	} commands[] = {{"ask", ask_main}, {"serve", serve_main},
-		{"frontend", frontend_main}};
+		{"frontend", frontend_main}, {"memmgr", memmgr_main}};
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
 		usage(stdout);

@@ -1,8 +1,11 @@
 # serve.mk - the load generator and the front end's benchmark (included by Makefile)
 # SPDX-License-Identifier: Apache-2.0
 serve_c = $(wildcard bench/serve*.c) base/clock.c base/error.c
-heddle_bench_c = bench/heddle_bench.c bench/ask.c $(wildcard bench/frontend*.c) \
-	bench/report.c $(serve_c)
+# Adapters in memory, over the fake back end of the tests and over the host's.
+memmgr_bench_c = $(wildcard bench/memmgr*.c) bench/median.c \
+	tests/fake/fake_vmm.c tests/st_builder.c $(library_c)
+heddle_bench_c = $(sort bench/heddle_bench.c bench/ask.c bench/report.c \
+	$(wildcard bench/frontend*.c) $(serve_c) $(memmgr_bench_c))
 
 $(B)/heddle-bench: $(call obj,$(heddle_bench_c))
 	@echo "  LD $@"
