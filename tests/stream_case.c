@@ -366,25 +366,3 @@ void client_reset(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 	close(fd);
 }
-
-uint8_t pattern_byte(uint64_t seed, uint64_t offset)
-{
-	uint64_t state = seed + offset / 8 * UINT64_C(0x9e3779b97f4a7c15);
-
-	return (uint8_t)(suite_random(&state) >> (offset % 8 * 8));
-}
-
-void pattern_fill(uint64_t seed, uint64_t offset, uint8_t *out, size_t length)
-{
-	for (size_t i = 0; i < length; i++)
-		out[i] = pattern_byte(seed, offset + i);
-}
-
-bool pattern_matches(
-	uint64_t seed, uint64_t offset, const uint8_t *data, size_t length)
-{
-	for (size_t i = 0; i < length; i++)
-		if (data[i] != pattern_byte(seed, offset + i))
-			return false;
-	return true;
-}

@@ -15,6 +15,7 @@
 #define HEDDLE_TESTS_STREAM_CASE_H
 
 #include "dataplane/stream.h"
+#include "tests/pattern.h"
 
 #define CASE_LISTENER_COUNT 2
 
@@ -131,11 +132,5 @@ bool client_receive_pattern(
 int client_receive_end(struct stream_case *c, int fd);
 /* Close so that the peer gets a reset. */
 void client_reset(int fd);
-
-/* The byte at `offset` of the stream that `seed` stands for. */
-uint8_t pattern_byte(uint64_t seed, uint64_t offset);
-void pattern_fill(uint64_t seed, uint64_t offset, uint8_t *out, size_t length);
-bool pattern_matches(
-	uint64_t seed, uint64_t offset, const uint8_t *data, size_t length);
 
 #endif

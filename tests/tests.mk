@@ -119,13 +119,22 @@ $(call test,http,$(http_c))
 
 # Streams: the cases against stream.h, over the back end that is linked.
 stream_kernel_c = $(wildcard dataplane/stream_kernel*.c) dataplane/stream_tls.c
-stream_test_c = tests/stream_case.c tests/stream_backend_kernel.c \
+stream_test_c = tests/stream_case.c tests/pattern.c tests/stream_backend_kernel.c \
 	tests/fake/fake_os.c $(stream_kernel_c) base/error.c base/clock.c
 stream_wraps = $(allocators) mmap munmap io_uring_queue_init io_uring_queue_exit
 $(call test,stream,$(stream_test_c),$(stream_wraps))
 $(call test,stream_end,$(stream_test_c),$(stream_wraps))
 $(call test,stream_kernel,$(stream_test_c),$(stream_wraps))
 $(call test,stream_tls,$(stream_test_c))
+
+# Our own TCP, over a wire in virtual time.
+tcp_c = $(wildcard dataplane/tcp*.c dataplane/net*.c) dataplane/siphash.c \
+	dataplane/timer_wheel.c dataplane/unit_pool.c base/clock.c \
+	base/error.c
+tcp_test_c = tests/wire.c tests/wire_peer.c tests/tcp_case.c tests/pattern.c \
+	$(tcp_c)
+$(call test,timer_wheel,dataplane/timer_wheel.c)
+$(call test,tcp_wire,$(tcp_test_c))
 
 # The role that faces clients: its parts, then the whole over streams in memory
 # and over the kernel's.

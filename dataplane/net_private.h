@@ -1,0 +1,187 @@
+/* net_private.h - what the files of net*.c and tcp*.c share */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HEDDLE_DATAPLANE_NET_PRIVATE_H
+#define HEDDLE_DATAPLANE_NET_PRIVATE_H
+
+#include "dataplane/net.h"
+#include "dataplane/net_wire.h"
+#include "dataplane/siphash.h"
+
+#define NET_LOCAL_COUNT 3
+#define NET_PATH_COUNT 256
+#define NET_NEIGHBOR_WAYS 4
+
+enum net_local { NET_LOCAL_IP4, NET_LOCAL_IP6, NET_LOCAL_LINK, NET_LOCAL_NONE };
+
+enum net_neighbor_state {
+	NEIGHBOR_FREE,
+	NEIGHBOR_ASKED, /* no MAC yet */
+	NEIGHBOR_KNOWN,
+	NEIGHBOR_PROBED /* MAC in use while it is asked whether it holds */
+};
+
+struct net_neighbor {
+	struct net_address address;
+	uint64_t used_ns, confirmed_ns, asked_ns;
+	uint8_t mac[6];
+	uint8_t state; /* enum net_neighbor_state */
+	uint8_t ask_count;
+	uint16_t pending_length; /* 0 = nothing waits */
+	uint8_t pending[NET_PENDING_BYTES];
+};
+
+/* What is known of the way to an address. */
+struct net_path {
+	struct net_address address;
+	uint64_t until_ns; /* 0 = nothing */
+	uint32_t mtu_bytes;
+};
+
+/* At most `max` in each 100 ms. */
+struct net_bucket {
+	uint64_t since_ns;
+	uint32_t count, max;
+};
+
+struct net_stack {
+	struct net_config config;
+	struct net_address local[NET_LOCAL_COUNT];
+	bool local_set[NET_LOCAL_COUNT];
+	struct siphash_key table_key;
+	struct tcp *tcp;
+	struct mono now;
+	struct net_neighbor *neighbors; /* owned, [set_count][WAYS] */
+	uint32_t neighbor_set_count; /* a power of two */
+	uint32_t asked_count; /* ASKED or PROBED */
+	uint64_t neighbor_due_ns; /* with asked_count > 0 */
+	struct net_path paths[NET_PATH_COUNT];
+	struct net_bucket errors;
+	struct net_counters counters;
+	uint16_t packet_id;
+	uint8_t scratch[NET_PENDING_BYTES]; /* frames that have to wait */
+};
+
+/* A packet that came. */
+struct net_in {
+	struct net_address from, to;
+	const uint8_t *mac; /* whose frame it was */
+	const uint8_t *packet; /* from the IP header on, for errors */
+	size_t packet_length;
+	const uint8_t *data; /* the transport's */
+	size_t length;
+	uint8_t local; /* enum net_local; NONE = multicast to us */
+	uint8_t protocol, hops;
+	bool broadcast; /* of the link or of IP: nothing answers errors */
+	bool checksum_good;
+};
+
+/* A packet that is being built. */
+struct net_out {
+	uint8_t *frame, *ip, *data; /* data: the transport's */
+	struct net_neighbor *waits; /* the frame goes there, or NULL */
+	const struct net_address *from, *to;
+	uint8_t protocol;
+};
+
+static inline bool net_is_ip4(const struct net_address *a)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	return memcmp(a->bytes, mapped, 12) == 0;
+}
+
+static inline struct net_address net_ip4(const uint8_t ip4[4])
+{
+	struct net_address a = {.bytes = {[10] = 0xff, [11] = 0xff}};
+
+	memcpy(a.bytes + 12, ip4, 4);
+	return a;
+}
+
+static inline struct net_address net_ip6(const uint8_t ip6[16])
+{
+	struct net_address a;
+
+	memcpy(a.bytes, ip6, 16);
+	return a;
+}
+
+static inline bool net_same(
+	const struct net_address *a, const struct net_address *b)
+{
+	return memcmp(a->bytes, b->bytes, 16) == 0;
+}
+
+/* --- net_output.c --- */
+/*
+ * Begin a packet with room for `bytes` of transport. -EAGAIN: the device has
+ * no room; -EHOSTUNREACH: lost, the neighbour is still being asked for.
+ */
+int net_out_begin(struct net_stack *n, const struct net_address *to,
+	uint8_t local, uint8_t protocol, size_t bytes, struct net_out *out);
+/*
+ * Send it with `bytes` of transport; the checksum field is `checksum_at` into
+ * it (0 = none). segment_bytes: as in struct net_offload.
+ */
+void net_out_send(struct net_stack *n, struct net_out *out, size_t bytes,
+	uint16_t checksum_at, uint16_t segment_bytes);
+/* A frame that is whole already, to `mac`. */
+uint8_t *net_frame_begin(
+	struct net_stack *n, const uint8_t *mac, uint16_t type, size_t bytes);
+void net_frame_send(struct net_stack *n, uint8_t *payload, size_t bytes);
+/* The size of Ethernet's header here. */
+size_t net_link_bytes(const struct net_stack *n);
+bool net_bucket_take(struct net_bucket *b, struct mono now);
+
+/* --- net_neighbor.c --- */
+int net_neighbors_init(struct net_stack *n);
+void net_neighbors_release(struct net_stack *n);
+/* The entry to send by, made if need be; NULL: no room, or none answers. */
+struct net_neighbor *net_neighbor_for(
+	struct net_stack *n, const struct net_address *hop);
+/* `address` has said that it is at `mac`; may_create: it asked us. */
+void net_neighbor_heard(struct net_stack *n, const struct net_address *address,
+	const uint8_t *mac, bool may_create);
+void net_neighbors_poll(struct net_stack *n);
+
+/* --- net_arp.c, net_nd.c --- */
+void net_arp_input(struct net_stack *n, const uint8_t *data, size_t length);
+/* Ask for ip4; mac NULL = everybody. */
+void net_arp_ask(struct net_stack *n, const uint8_t *ip4, const uint8_t *mac);
+void net_nd_input(struct net_stack *n, const struct net_in *in);
+void net_nd_ask(struct net_stack *n, const struct net_address *address,
+	const uint8_t *mac);
+
+/* --- net_ip.c --- */
+void net_ip4_input(struct net_stack *n, const uint8_t *packet, size_t length,
+	struct net_in *in);
+void net_ip6_input(struct net_stack *n, const uint8_t *packet, size_t length,
+	struct net_in *in);
+
+/* --- net_icmp.c --- */
+void net_icmp4_input(struct net_stack *n, const struct net_in *in);
+void net_icmp6_input(struct net_stack *n, const struct net_in *in);
+/* "Nobody here": the protocol, or the port of one. */
+void net_icmp_unreachable(
+	struct net_stack *n, const struct net_in *in, bool port);
+
+/* --- net_path.c --- */
+uint32_t net_path_mtu(const struct net_stack *n, const struct net_address *to);
+void net_path_learn(
+	struct net_stack *n, const struct net_address *to, uint32_t mtu_bytes);
+
+/* --- tcp.c: what the layer below calls --- */
+int tcp_create(struct net_stack *n, const struct tcp_config *config,
+	struct tcp **out, struct error *err);
+void tcp_destroy(struct tcp *t);
+void tcp_input(struct tcp *t, const struct net_in *in);
+/*
+ * An error about a segment that we are said to have sent: 8 bytes of its TCP
+ * header. mtu_bytes 0: not about size. False: no such segment is in flight.
+ */
+bool tcp_icmp(struct tcp *t, const struct net_address *remote, uint8_t local,
+	const uint8_t *header, uint32_t mtu_bytes);
+void tcp_poll(struct tcp *t);
+uint64_t tcp_deadline_ns(const struct tcp *t);
+
+#endif
