@@ -114,6 +114,13 @@ static bool establish(
 {
 	struct tcp_bare bare = {.flags = TCP_RST, .seq = s->ack};
 
+	/* The peer's SYN came twice, and it holds the cookie that the other
+	 * one was answered with. */
+	if (s->ack != c->snd_nxt && tcp_cookie_returns(t, s)) {
+		tcp_connection_end(t, c, TCP_END_CLEAN);
+		tcp_stray_input(t, s);
+		return false;
+	}
 	if (s->ack != c->snd_nxt) {
 		t->counters.out_resets++;
 		tcp_output_bare(t, s, &bare);

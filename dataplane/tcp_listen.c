@@ -203,6 +203,19 @@ static uint16_t cookie_check(
 	return 0;
 }
 
+/* Were cookies sent there so lately that one may come back? */
+static bool cookies_are_out(struct tcp *t, const struct tcp_listener *l)
+{
+	return l && l->cookie_ns &&
+	       t->now_ns - l->cookie_ns < COOKIE_AGE_COUNT * COOKIE_NS;
+}
+
+bool tcp_cookie_returns(struct tcp *t, const struct tcp_segment *s)
+{
+	return cookies_are_out(t, listener_of(t, s->local_port)) &&
+	       cookie_check(t, s, s->ack - 1) != 0;
+}
+
 /* An ACK that ends a handshake of which we kept nothing? */
 static bool cookie_input(struct tcp *t, const struct tcp_segment *s)
 {
@@ -211,8 +224,7 @@ static bool cookie_input(struct tcp *t, const struct tcp_segment *s)
 	struct tcp_connection *c;
 	uint32_t bits = s->ts_echo & COOKIE_OPTION_MASK;
 
-	if (!l || l->cookie_ns == 0 ||
-		t->now_ns - l->cookie_ns >= COOKIE_AGE_COUNT * COOKIE_NS)
+	if (!cookies_are_out(t, l))
 		return false;
 	syn.mss = cookie_check(t, s, s->ack - 1);
 	if (syn.mss == 0) {

@@ -68,7 +68,6 @@ void tcp_output_syn(struct tcp *t, struct tcp_connection *c)
 {
 	struct piece piece = {.seq = c->iss, .flags = TCP_SYN | TCP_ACK};
 
-	c->syn_count++;
 	emit(t, c, &piece);
 }
 

@@ -332,6 +332,8 @@ void tcp_syn_input(
 	struct tcp *t, const struct tcp_segment *s, const uint32_t *after);
 /* Segments that belong to no connection. */
 void tcp_stray_input(struct tcp *t, const struct tcp_segment *s);
+/* Does the segment bring back a cookie of ours? */
+bool tcp_cookie_returns(struct tcp *t, const struct tcp_segment *s);
 /* What the peer and the path take, now. */
 void tcp_mss_set(struct tcp *t, struct tcp_connection *c);
 uint16_t tcp_mss_local(const struct tcp *t, bool ip4);

@@ -131,11 +131,12 @@ static void give_up(struct tcp *t, struct tcp_connection *c)
 
 static void syn_timeout(struct tcp *t, struct tcp_connection *c)
 {
-	if (c->syn_count > TCP_SYN_RETRY_COUNT) {
+	if (c->syn_count >= TCP_SYN_RETRY_COUNT) {
 		tcp_connection_end(t, c, TCP_END_TIMEOUT);
 		return;
 	}
 	c->timing = false;
+	c->syn_count++;
 	c->backoff++;
 	tcp_output_syn(t, c);
 	tcp_timer_set(t, c, TCP_TIMER_RESEND, t->now_ns + backed_off(t, c));
