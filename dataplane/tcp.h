@@ -156,8 +156,7 @@ int tcp_abort(struct tcp *t, struct tcp_id id);
 size_t tcp_export_bytes(const struct tcp *t, struct tcp_id id);
 /*
  * Write a live connection as plain bytes and forget it here, silently; the
- * id is dead. -ENOTCONN, -ENOSPC (size is below tcp_export_bytes()), -EBUSY
- * (not open yet).
+ * id is dead. -ENOTCONN, -ENOSPC (size is below tcp_export_bytes()).
  */
 int tcp_export(struct tcp *t, struct tcp_id id, uint8_t *out, size_t size,
 	size_t *out_length);

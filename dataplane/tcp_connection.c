@@ -168,7 +168,8 @@ static bool edge_is_allowed(enum tcp_state from, enum tcp_state to)
 		[TCP_FREE] = 1 << TCP_SYN_RECEIVED | 1 << TCP_ESTABLISHED |
 			     1 << TCP_CLOSE_WAIT | 1 << TCP_FIN_WAIT_1 |
 			     1 << TCP_FIN_WAIT_2 | 1 << TCP_CLOSING |
-			     1 << TCP_LAST_ACK, /* import: any that lives */
+			     1 << TCP_LAST_ACK |
+			     1 << TCP_TIME_WAIT, /* import: any that lives */
 		[TCP_SYN_RECEIVED] = 1 << TCP_ESTABLISHED | 1 << TCP_CLOSED,
 		[TCP_ESTABLISHED] = 1 << TCP_CLOSE_WAIT | 1 << TCP_FIN_WAIT_1 |
 				    1 << TCP_CLOSED,

@@ -58,8 +58,9 @@ void tcp_cwnd_acked(struct tcp *t, struct tcp_connection *c, uint32_t bytes)
 	if (!c->limited || c->cwnd >= CWND_MAX)
 		return;
 	if (c->cwnd < c->ssthresh) {
+		/* RFC 3465, 2.3: after a timeout one ACK may tell of much. */
 		c->cwnd += min_u32(
-			bytes, c->recovery == TCP_LOSS ? 2u * c->mss : bytes);
+			bytes, c->recovery == TCP_LOSS ? c->mss : bytes);
 		return;
 	}
 	bytes_now = target_of(t, c, bytes) * c->mss;

@@ -139,27 +139,32 @@ static bool ranges_are_sound(
 /* Do the flags of both FINs fit the state? */
 static bool state_is_sound(const struct tcp_connection *c)
 {
-	bool finishing = c->state >= TCP_FIN_WAIT_1 && c->state <= TCP_LAST_ACK;
+	bool finishing = c->state >= TCP_FIN_WAIT_1;
 	bool done = c->state == TCP_CLOSE_WAIT || c->state == TCP_CLOSING ||
-		    c->state == TCP_LAST_ACK;
+		    c->state == TCP_LAST_ACK || c->state == TCP_TIME_WAIT;
 
-	if (c->state < TCP_ESTABLISHED || c->state > TCP_LAST_ACK)
+	if (c->state < TCP_ESTABLISHED || c->state > TCP_TIME_WAIT)
 		return false;
 	if (c->finishing != finishing || c->fin_received != done ||
 		(c->fin_sent && !finishing) || (c->closing && !finishing))
 		return false;
-	return c->state != TCP_FIN_WAIT_2 ||
+	if (c->state == TCP_TIME_WAIT && c->closing)
+		return false; /* over: nobody could have exported it */
+	return (c->state != TCP_FIN_WAIT_2 && c->state != TCP_TIME_WAIT) ||
 	       (c->fin_sent && c->snd_una == c->snd_nxt);
 }
 
 static bool output_is_sound(const struct tcp *t, const struct tcp_connection *c)
 {
 	uint32_t flight = c->snd_nxt - c->snd_una;
+	bool acked; /* the FIN and all before it */
 
 	if (c->queued_bytes > t->config.send_bytes)
 		return false;
-	if (c->fin_sent ? flight !=
-				  c->queued_bytes + (c->state != TCP_FIN_WAIT_2)
+	acked = flight == 0 && c->queued_bytes == 0 &&
+		(c->state == TCP_FIN_WAIT_2 || c->state == TCP_TIME_WAIT ||
+			(c->state == TCP_LAST_ACK && !c->closing));
+	if (c->fin_sent ? !acked && flight != c->queued_bytes + 1
 			: flight > c->queued_bytes)
 		return false;
 	return c->snd_wnd <= 1u << 30 && c->snd_wnd_max <= 1u << 30 &&

@@ -248,9 +248,25 @@ static void note_limit(struct tcp_connection *c)
 		c->limited = true;
 }
 
+/* Lost segments first, then new ones, then what may be lost. */
+static int send_all(struct tcp *t, struct tcp_connection *c)
+{
+	int rc;
+
+	do {
+		do
+			rc = send_lost(t, c);
+		while (rc > 0);
+		while (rc >= 0 && (rc = send_new(t, c)) > 0)
+			;
+	} while (rc == 0 && c->snd_nxt - c->snd_una >= c->queued_bytes &&
+		 tcp_recovery_rescue(c));
+	return rc;
+}
+
 bool tcp_output(struct tcp *t, struct tcp_connection *c)
 {
-	int rc = 1;
+	int rc;
 
 	if (c->state == TCP_SYN_RECEIVED || c->state == TCP_TIME_WAIT) {
 		if (c->ack_now)
@@ -260,12 +276,7 @@ bool tcp_output(struct tcp *t, struct tcp_connection *c)
 	if (c->snd_una == c->snd_nxt)
 		tcp_cwnd_idle(t, c);
 	c->limited = false;
-	while (rc > 0)
-		rc = send_lost(t, c);
-	if (rc == 0)
-		rc = 1;
-	while (rc > 0)
-		rc = send_new(t, c);
+	rc = send_all(t, c);
 	note_limit(c);
 	if (c->ack_now)
 		tcp_output_ack(t, c);

@@ -385,6 +385,11 @@ bool tcp_lost_next(
 void tcp_recovery_detect(struct tcp *t, struct tcp_connection *c);
 void tcp_recovery_progress(
 	struct tcp *t, struct tcp_connection *c, uint32_t acked);
+/*
+ * Nothing else is left to send: take all holes below the highest SACK for
+ * lost (RFC 6675, NextSeg rule 3). False: there are none.
+ */
+bool tcp_recovery_rescue(struct tcp_connection *c);
 void tcp_recovery_timeout(struct tcp *t, struct tcp_connection *c);
 
 /* --- tcp_cubic.c: how much may be in flight --- */

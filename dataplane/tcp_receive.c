@@ -292,4 +292,6 @@ void tcp_receive(struct tcp *t, struct tcp_connection *c,
 	}
 	if (c->has_fin_early && c->fin_seq == c->rcv_nxt)
 		fin_take(t, c);
+	else if (s.flags & TCP_FIN)
+		c->ack_now = true;
 }

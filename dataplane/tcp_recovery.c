@@ -171,6 +171,17 @@ static void mark_first(struct tcp_connection *c)
 	c->lost_edge = seq_max(c->lost_edge, end);
 }
 
+bool tcp_recovery_rescue(struct tcp_connection *c)
+{
+	uint32_t edge = c->sacked_count ? c->sacked[c->sacked_count - 1].start
+					: c->snd_una;
+
+	if (c->recovery != TCP_FAST || seq_le(edge, c->lost_edge))
+		return false;
+	c->lost_edge = edge;
+	return true;
+}
+
 static void fast_begin(struct tcp *t, struct tcp_connection *c)
 {
 	t->counters.fast_recoveries++;

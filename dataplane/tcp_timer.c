@@ -117,10 +117,10 @@ void tcp_resend_arm(struct tcp *t, struct tcp_connection *c)
 void tcp_heard(struct tcp *t, struct tcp_connection *c)
 {
 	c->heard_ns = t->now_ns;
-	c->keep_alive_count = 0;
-	if (c->deadline_ns[TCP_TIMER_KEEP_ALIVE] == 0)
+	if (c->deadline_ns[TCP_TIMER_KEEP_ALIVE] == 0 || c->keep_alive_count)
 		tcp_timer_set(t, c, TCP_TIMER_KEEP_ALIVE,
 			t->now_ns + t->config.keep_alive_ns);
+	c->keep_alive_count = 0;
 }
 
 static void give_up(struct tcp *t, struct tcp_connection *c)

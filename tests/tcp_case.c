@@ -287,6 +287,8 @@ void case_serve(struct tcp_case *c)
 	for (uint32_t i = 0; i < c->stream_count; i++)
 		if (c->streams[i].open && c->streams[i].lazy)
 			advance(c, &c->streams[i]);
+	while (tcp_next(c->tcp, &news))
+		take_news(c, &news);
 }
 
 bool case_is_empty(const struct tcp_case *c)

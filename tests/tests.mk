@@ -135,6 +135,9 @@ tcp_test_c = tests/wire.c tests/wire_peer.c tests/tcp_case.c tests/pattern.c \
 	$(tcp_c)
 $(call test,timer_wheel,dataplane/timer_wheel.c)
 $(call test,tcp_wire,$(tcp_test_c))
+$(call test,tcp_move,$(tcp_test_c))
+$(call test,tcp_segment,tests/tcp_script.c $(addprefix tests/tcp_cases_,open.c \
+	data.c loss.c close.c attack.c) $(tcp_test_c))
 
 # The role that faces clients: its parts, then the whole over streams in memory
 # and over the kernel's.
