@@ -45,7 +45,7 @@
 #define TCP_LISTENER_COUNT_MAX 8
 #define TCP_CONNECTION_COUNT_MAX (1u << 20)
 #define TCP_BLOCK_BYTES 2048
-#define TCP_BUFFER_BYTES_MIN 2048
+#define TCP_BUFFER_BYTES_MIN 256
 #define TCP_BUFFER_BYTES_MAX (1u << 24)
 
 /* IPv6, or IPv4 mapped. */

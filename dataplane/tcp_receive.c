@@ -47,7 +47,8 @@ static uint32_t edge_possible(
 	return c->rcv_nxt + min_u32(room, (uint32_t)UINT16_MAX << c->rcv_scale);
 }
 
-/* RFC 9293, 3.8.6.2.2: the least step worth telling. */
+/* RFC 9293, 3.8.6.2.2: the least step worth telling; a quarter, not half, so
+ * that a small buffer is no stop-and-wait. */
 static uint32_t step_of(const struct tcp *t, uint32_t segments)
 {
 	return min_u32(

@@ -96,8 +96,10 @@ static void test_opened__names_the_peer(void)
 	record = case_record(&c, c.last_opened);
 	CU_ASSERT_EQUAL(record->peer.port, ntohs(own.sin_port));
 	CU_ASSERT_EQUAL(memcmp(record->peer.address,
-				"\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\1", 16),
+				"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12),
 		0);
+	CU_ASSERT_EQUAL(
+		memcmp(record->peer.address + 12, &own.sin_addr, 4), 0);
 	CU_ASSERT_EQUAL(record->listener, 0);
 	close(fd);
 	case_end(&c);

@@ -139,6 +139,23 @@ $(call test,tcp_move,$(tcp_test_c))
 $(call test,tcp_segment,tests/tcp_script.c $(addprefix tests/tcp_cases_,open.c \
 	data.c loss.c close.c attack.c) $(tcp_test_c))
 
+# The stream cases over our own TCP; the clients are liblwip's.
+ifneq ($(wildcard /usr/include/lwip/lwip/tcp.h),)
+stream_tcp_test_c = tests/stream_case.c tests/stream_backend_tcp.c \
+	tests/lwip_host.c tests/pattern.c tests/suite.c tests/fake/fake_os.c \
+	dataplane/stream_tcp.c $(filter-out base/clock.c,$(tcp_c))
+$(B)/tests/lwip_host.c.o: ALL += -isystem /usr/include/lwip
+$(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end: LINK += \
+	-Wl,--export-dynamic-symbol=sys_now -ldl
+$(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end: WRAP = \
+	$(foreach f,$(allocators) socket connect setsockopt getsockname send \
+	recv shutdown,-Wl,--wrap=$(f))
+$(B)/tests/test_stream_tcp: $(call obj,tests/test_stream.c $(stream_tcp_test_c))
+$(B)/tests/test_stream_tcp_end: \
+	$(call obj,tests/test_stream_end.c $(stream_tcp_test_c))
+TESTS += $(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end
+endif
+
 # The role that faces clients: its parts, then the whole over streams in memory
 # and over the kernel's.
 api_c = $(filter-out dataplane/api_reply.c dataplane/api_logprobs.c, \

@@ -1,0 +1,60 @@
+/* stream_tcp.h - byte streams over our own TCP (stream.h <- tcp.h) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What:       the back end of stream.h for a NIC that is polled: frames come
+ *             from a port, go through net.h and tcp.h, and what happens to
+ *             connections becomes events. Nothing here knows which NIC.
+ * Accepting:  connections beyond the streams wait, opened, up to
+ *             backlog_count; one listener cannot take the last stream from
+ *             another. TLS is not here: a listener is plain.
+ * Ownership:  the stack is the loop's; the port and handler's arg stay the
+ *             caller's and outlive it.
+ * Memory:     total_bytes: a quarter is for receiving (in units of
+ *             receive_bytes), the rest for sending (2 KiB each); reserved,
+ *             not touched. A receive buffer has room for two segments more
+ *             than receive_bytes, so that a rest that was not consumed does
+ *             not close the window to what follows. send_bytes counts all that the peer has not
+ *             acknowledged. Constant segments are copied too.
+ * Lingering:  close() drops what the peer still sends for up to 1 s.
+ * Threads:    as stream.h.
+ */
+#ifndef HEDDLE_DATAPLANE_STREAM_TCP_H
+#define HEDDLE_DATAPLANE_STREAM_TCP_H
+
+#include "dataplane/net.h"
+#include "dataplane/stream.h"
+
+/* Where frames come from; where they go is in struct net_device. */
+struct stream_port {
+	void *arg;
+	/*
+	 * The next frame that came, NULL = none now; it stays valid until the
+	 * next call.
+	 */
+	const uint8_t *(*frame_next)(
+		void *arg, size_t *out_length, bool *out_checksum_good);
+	/* Return when there may be a frame, at `until`, or after wake(). */
+	void (*wait)(void *arg, struct mono until);
+	void (*wake)(void *arg); /* any thread; remembered until a wait */
+};
+
+struct stream_tcp_config {
+	/* tcp's bounds follow from limits; its times are taken as they are. */
+	struct net_config net;
+	struct stream_port port;
+	struct stream_limits limits;
+	uint16_t listen_ports[TCP_LISTENER_COUNT_MAX];
+	uint32_t listener_count;
+	uint32_t backlog_count; /* 0 = a quarter of the streams, at least 16 */
+	stream_handler *handler;
+	void *arg;
+};
+
+/* -EINVAL, -ENOMEM, each with a text. */
+int stream_tcp_create(const struct stream_tcp_config *config,
+	struct stream_loop *out, struct error *err);
+
+/* Take frames and run timers, without events: a poll() that is not due yet. */
+void stream_tcp_turn(struct stream_loop *loop);
+
+#endif
