@@ -136,6 +136,7 @@ tcp_test_c = tests/wire.c tests/wire_peer.c tests/tcp_case.c tests/pattern.c \
 $(call test,timer_wheel,dataplane/timer_wheel.c)
 $(call test,tcp_wire,$(tcp_test_c))
 $(call test,tcp_move,$(tcp_test_c))
+$(call test,tcp_linux,$(tcp_test_c))
 $(call test,tcp_segment,tests/tcp_script.c $(addprefix tests/tcp_cases_,open.c \
 	data.c loss.c close.c attack.c) $(tcp_test_c))
 
@@ -297,6 +298,10 @@ $(call fuzz,bench_response,$(addprefix bench/serve_,reply.c reply_chunk.c \
 
 $(call fuzz,api,$(api_c))
 $(call fuzz,ring_messages,tests/fake/fake_stream.c $(front_c))
+
+$(call fuzz,tcp_listen,tests/fuzz/tcp_steps.c $(tcp_c))
+$(call fuzz,tcp_established,tests/fuzz/tcp_steps.c $(tcp_c))
+$(call fuzz,tcp_closing,tests/fuzz/tcp_steps.c $(tcp_c))
 
 $(call fuzz,control_line,control/command.c base/error.c)
 $(call fuzz,options_yaml,$(options_c))

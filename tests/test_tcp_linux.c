@@ -1,0 +1,394 @@
+/* test_tcp_linux.c - our TCP against the kernel's, through a tap */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel is in a network namespace of this process's own, which takes no
+ * privilege where user namespaces are allowed. Between the two is the wire of
+ * the other tests, with its delay and loss, in real time; nothing is asserted
+ * about time, the rates are printed.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/pattern.h"
+#include "tests/suite.h"
+#include "tests/tcp_case.h"
+#include "tests/wire_peer.h"
+
+#define CLIENT_COUNT 4
+#define FIRST_PORT 20000
+#define PATIENCE_NS (60 * NS_PER_S)
+
+static struct wire wire;
+static struct tcp_case server;
+static int tap = -1;
+
+struct linux_client {
+	int fd;
+	uint64_t send_seed, receive_seed, send_total;
+	uint64_t sent, received;
+	bool shut, ended, wrong;
+	int error;
+	struct mono end; /* when the last byte came */
+};
+
+/* --- the tap --- */
+
+static bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool fine = fd >= 0 &&
+		    write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return fine;
+}
+
+static bool enter_namespace(void)
+{
+	char map[64];
+	unsigned uid = getuid(), gid = getgid();
+
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNET))
+		return false;
+	write_file("/proc/self/setgroups", "deny");
+	snprintf(map, sizeof(map), "0 %u 1", uid);
+	if (!write_file("/proc/self/uid_map", map))
+		return false;
+	snprintf(map, sizeof(map), "0 %u 1", gid);
+	return write_file("/proc/self/gid_map", map);
+}
+
+static bool set_interface(int fd, struct ifreq *request)
+{
+	struct sockaddr_in *in = (void *)&request->ifr_addr;
+	bool fine;
+
+	in->sin_family = AF_INET;
+	memcpy(&in->sin_addr, peer_ip4, 4);
+	fine = ioctl(fd, SIOCSIFADDR, request) == 0;
+	in->sin_addr.s_addr = htonl(0xffffff00);
+	fine = fine && ioctl(fd, SIOCSIFNETMASK, request) == 0;
+	request->ifr_flags = IFF_UP | IFF_RUNNING;
+	return fine && ioctl(fd, SIOCSIFFLAGS, request) == 0;
+}
+
+/* NULL, or why there is no kernel to talk to. */
+static const char *open_tap(void)
+{
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+	int fd;
+
+	if (!enter_namespace())
+		return "no unprivileged network namespace here";
+	tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (tap < 0)
+		return "no /dev/net/tun here";
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "heddle0");
+	if (ioctl(tap, TUNSETIFF, &request))
+		return "no tap may be made here";
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || !set_interface(fd, &request))
+		return "the tap cannot be given an address";
+	close(fd);
+	return NULL;
+}
+
+static void tap_input(
+	void *arg, const uint8_t *frame, size_t length, struct mono now)
+{
+	(void)arg;
+	(void)now;
+	/* A full tap is a lost frame, as on any wire. */
+	if (write(tap, frame, length) < 0 && errno != EAGAIN)
+		CU_FAIL("tap");
+}
+
+static void tap_poll(void *arg, struct mono now)
+{
+	static uint8_t frame[WIRE_FRAME_BYTES];
+	ssize_t got;
+
+	(void)arg;
+	(void)now;
+	while ((got = read(tap, frame, sizeof(frame))) > 0)
+		wire_send(&wire, 1, frame, (size_t)got);
+}
+
+static struct mono tap_deadline(void *arg)
+{
+	(void)arg;
+	return (struct mono){UINT64_MAX};
+}
+
+/* --- clients --- */
+
+static bool client_open(struct linux_client *c, uint32_t index)
+{
+	struct sockaddr_in own = {.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)(FIRST_PORT + index))};
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons(CASE_PORT)};
+	const int one = 1;
+
+	memcpy(&own.sin_addr, peer_ip4, 4);
+	memcpy(&to.sin_addr, server_ip4, 4);
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	return c->fd >= 0 &&
+	       bind(c->fd, (struct sockaddr *)&own, sizeof(own)) == 0 &&
+	       (connect(c->fd, (struct sockaddr *)&to, sizeof(to)) == 0 ||
+		       errno == EINPROGRESS);
+}
+
+static void client_send_some(struct linux_client *c)
+{
+	uint8_t piece[16384];
+	size_t length = sizeof(piece);
+	ssize_t got;
+
+	if (c->sent == c->send_total) {
+		if (!c->shut && shutdown(c->fd, SHUT_WR) == 0)
+			c->shut = true;
+		return;
+	}
+	if (length > c->send_total - c->sent)
+		length = (size_t)(c->send_total - c->sent);
+	pattern_fill(c->send_seed, c->sent, piece, length);
+	got = send(c->fd, piece, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (got > 0)
+		c->sent += (uint64_t)got;
+	else if (got < 0 && errno != EAGAIN && errno != ENOTCONN)
+		c->error = errno;
+}
+
+static void client_receive_some(struct linux_client *c)
+{
+	uint8_t piece[16384];
+	ssize_t got = recv(c->fd, piece, sizeof(piece), MSG_DONTWAIT);
+
+	if (got > 0) {
+		c->wrong |= !pattern_matches(
+			c->receive_seed, c->received, piece, (size_t)got);
+		c->received += (uint64_t)got;
+		c->end = mono_now();
+	} else if (got == 0) {
+		c->ended = true;
+	} else if (errno != EAGAIN && errno != ENOTCONN) {
+		c->error = errno;
+	}
+}
+
+static void begin(const struct wire_line *line, uint64_t seed)
+{
+	struct net_config config = case_config();
+
+	config.tcp.send_bytes = 1 << 20;
+	config.tcp.receive_bytes = 1 << 20;
+	config.tcp.send_total_bytes = 8 << 20;
+	config.tcp.receive_total_bytes = 8 << 20;
+	wire_init(&wire, seed);
+	wire.now = mono_now();
+	wire.lines[0] = wire.lines[1] = *line;
+	case_init(&server, &wire, 0, &config);
+	server.random = seed;
+	wire.ends[1] =
+		(struct wire_end){NULL, tap_input, tap_poll, tap_deadline};
+}
+
+static void add_stream(struct linux_client *c, uint32_t index,
+	uint64_t to_server, uint64_t to_client)
+{
+	*c = (struct linux_client){.send_seed = index * 2 + 1,
+		.receive_seed = index * 2 + 2,
+		.send_total = to_server};
+	server.streams[index] =
+		(struct case_stream){.port = (uint16_t)(FIRST_PORT + index),
+			.send_seed = c->receive_seed,
+			.receive_seed = c->send_seed,
+			.send_total = to_client,
+			.ending = (enum case_ending)(
+				index % 3 == 1 ? CASE_HALF : CASE_AFTER_PEER),
+			.piece_max = 8192};
+	server.stream_count = index + 1;
+	CU_ASSERT_FATAL(client_open(c, index));
+}
+
+static bool all_done(const struct linux_client *clients, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (server.streams[i].closed_count == 0 ||
+			(!clients[i].ended && !clients[i].error))
+			return false;
+	return true;
+}
+
+/* Turn until all is over; false when that takes too long. */
+static bool run(struct linux_client *clients, uint32_t count)
+{
+	struct mono end = mono_add(mono_now(), PATIENCE_NS);
+
+	while (!all_done(clients, count)) {
+		if (!mono_before(mono_now(), end))
+			return false;
+		wire_run(&wire, mono_now(), NULL, NULL);
+		for (uint32_t i = 0; i < count; i++) {
+			if (clients[i].error || clients[i].ended)
+				continue;
+			client_send_some(&clients[i]);
+			client_receive_some(&clients[i]);
+		}
+	}
+	return true;
+}
+
+static void judge(const struct linux_client *c, uint32_t index)
+{
+	const struct case_stream *s = &server.streams[index];
+
+	CU_ASSERT_EQUAL(c->error, 0);
+	CU_ASSERT_FALSE(c->wrong || s->wrong);
+	CU_ASSERT_EQUAL(c->received, s->send_total);
+	CU_ASSERT_EQUAL(s->received, c->send_total);
+	CU_ASSERT_EQUAL(s->end, TCP_END_CLEAN);
+}
+
+static void finish(struct linux_client *clients, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		close(clients[i].fd);
+	tcp_check(server.tcp);
+	case_release(&server);
+	wire_release(&wire);
+}
+
+static void exchange(const struct wire_line *line, uint64_t bytes)
+{
+	struct linux_client clients[CLIENT_COUNT];
+
+	begin(line, 1);
+	for (uint32_t i = 0; i < CLIENT_COUNT; i++)
+		add_stream(&clients[i], i, bytes + i, bytes - i);
+	CU_ASSERT_TRUE(run(clients, CLIENT_COUNT));
+	for (uint32_t i = 0; i < CLIENT_COUNT; i++)
+		judge(&clients[i], i);
+	finish(clients, CLIENT_COUNT);
+}
+
+static void test_linux__both_ways(void)
+{
+	const struct wire_line line = {0};
+
+	exchange(&line, 3000000);
+}
+
+static void test_linux__loss_and_reordering(void)
+{
+	const struct wire_line line = {.loss = 20000,
+		.reorder = 20000,
+		.duplicate = 20000,
+		.delay_ns = NS_PER_MS,
+		.reorder_ns = 2 * NS_PER_MS};
+
+	exchange(&line, 200000);
+}
+
+static void test_linux__corruption(void)
+{
+	const struct wire_line line = {.corrupt = 10000, .delay_ns = NS_PER_MS};
+
+	exchange(&line, 200000);
+}
+
+static void test_linux__reset_and_refused(void)
+{
+	const struct wire_line line = {0};
+	const struct linger now = {1, 0};
+	struct mono end = mono_add(mono_now(), PATIENCE_NS);
+	struct linux_client c;
+
+	begin(&line, 1);
+	add_stream(&c, 0, 1000000, 10);
+	while (server.streams[0].opened_count == 0 &&
+		mono_before(mono_now(), end))
+		wire_run(&wire, mono_now(), NULL, NULL);
+	setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(c.fd);
+	while (server.streams[0].closed_count == 0 &&
+		mono_before(mono_now(), end))
+		wire_run(&wire, mono_now(), NULL, NULL);
+	CU_ASSERT_EQUAL(server.streams[0].closed_count, 1);
+	CU_ASSERT_EQUAL(server.streams[0].end, TCP_END_RESET);
+	/* Nobody listens any more: the kernel hears so at once. */
+	tcp_drain(server.tcp);
+	add_stream(&c, 1, 10, 10);
+	while (c.error == 0 && mono_before(mono_now(), end)) {
+		wire_run(&wire, mono_now(), NULL, NULL);
+		client_send_some(&c);
+	}
+	CU_ASSERT_EQUAL(c.error, ECONNREFUSED);
+	finish(&c, 1);
+}
+
+/* One stream of `bytes` one way; MB/s. */
+static double rate_of(uint64_t seed, uint64_t to_server, uint64_t to_client)
+{
+	const struct wire_line line = {
+		.loss = 10000, .delay_ns = 5 * NS_PER_MS};
+	struct mono from = mono_now();
+	struct linux_client c;
+	double seconds;
+
+	begin(&line, seed);
+	add_stream(&c, 0, to_server, to_client);
+	CU_ASSERT_TRUE(run(&c, 1));
+	judge(&c, 0);
+	seconds = (double)mono_diff(mono_now(), from) / 1e9;
+	finish(&c, 1);
+	return (double)(to_server + to_client) / seconds / 1e6;
+}
+
+static void test_linux__rate_at_one_percent_loss(void)
+{
+	const uint64_t bytes = 4000000;
+	double ours = 0, theirs = 0;
+
+	for (uint64_t seed = 1; seed <= 3; seed++) {
+		ours += rate_of(seed, 0, bytes) / 3;
+		theirs += rate_of(seed, bytes, 0) / 3;
+	}
+	printf("1 %% loss, 10 ms: we send %.2f MB/s, Linux %.2f MB/s ", ours,
+		theirs);
+	CU_ASSERT_TRUE(ours > 0 && theirs > 0);
+}
+
+static const struct suite_case cases[] = {
+	SUITE_CASE(linux__both_ways),
+	SUITE_CASE(linux__loss_and_reordering),
+	SUITE_CASE(linux__corruption),
+	SUITE_CASE(linux__reset_and_refused),
+	SUITE_CASE(linux__rate_at_one_percent_loss),
+};
+
+int main(void)
+{
+	const char *reason = open_tap();
+
+	if (reason) {
+		printf("%s\n", reason);
+		return 77;
+	}
+	return SUITE_MAIN("tcp_linux", cases);
+}
