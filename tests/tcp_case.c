@@ -238,7 +238,7 @@ static void advance(struct tcp_case *c, struct case_stream *s)
 	take_input(c, s);
 	send_more(c, s);
 	tcp_unread(c->tcp, s->id, &unread);
-	if (s->sent < s->send_total)
+	if (s->sent < s->send_total || s->ending == CASE_NEVER)
 		return;
 	if (s->ending == CASE_HALF && !s->finished) {
 		s->finished = true;
@@ -249,6 +249,12 @@ static void advance(struct tcp_case *c, struct case_stream *s)
 		s->closed = true;
 		CU_ASSERT_EQUAL(tcp_close(c->tcp, s->id), 0);
 	}
+}
+
+void case_push(struct tcp_case *c, struct case_stream *s)
+{
+	send_more(c, s);
+	net_poll(c->net, c->wire->now);
 }
 
 static void take_news(struct tcp_case *c, const struct tcp_news *news)

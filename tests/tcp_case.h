@@ -18,7 +18,8 @@
 enum case_ending {
 	CASE_AFTER_PEER, /* closes when all is sent and the peer is done */
 	CASE_FIRST, /* closes as soon as all is sent */
-	CASE_HALF /* finishes when all is sent, closes after the peer */
+	CASE_HALF, /* finishes when all is sent, closes after the peer */
+	CASE_NEVER /* leaves it open */
 };
 
 /* The application's side of one connection, named by the peer's port. */
@@ -57,6 +58,9 @@ void case_release(struct tcp_case *c);
 
 /* Take news and act; part of the end's poll. */
 void case_serve(struct tcp_case *c);
+
+/* The stream's send_total has grown: send it. */
+void case_push(struct tcp_case *c, struct case_stream *s);
 
 bool case_is_empty(const struct tcp_case *c);
 struct case_stream *case_stream_at(struct tcp_case *c, uint16_t port);
