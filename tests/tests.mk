@@ -136,6 +136,7 @@ tcp_test_c = tests/wire.c tests/wire_peer.c tests/tcp_case.c tests/pattern.c \
 $(call test,timer_wheel,dataplane/timer_wheel.c)
 $(call test,tcp_wire,$(tcp_test_c))
 $(call test,tcp_move,$(tcp_test_c))
+$(call test,net,$(tcp_test_c))
 $(call test,tcp_rate,$(tcp_test_c))
 $(call test,tcp_linux,$(tcp_test_c))
 $(call test,tcp_segment,tests/tcp_script.c $(addprefix tests/tcp_cases_,open.c \
