@@ -56,6 +56,9 @@ dataplane_c = $(wildcard dataplane/*.c)
 text_c = $(wildcard dataplane/jinja*.c dataplane/tokenizer*.c) \
 	$(addprefix dataplane/,chat.c detokenizer.c stop_set.c utf8.c)
 eval_c = $(wildcard control/eval*.c) control/model_dir.c control/out_dir.c
+# Our own TCP and the IP under it.
+tcp_c = $(wildcard dataplane/tcp*.c dataplane/net*.c) dataplane/siphash.c \
+	dataplane/timer_wheel.c dataplane/unit_pool.c base/clock.c base/error.c
 # The daemon: all roles in one program.
 heddled_c = $(addprefix control/,heddled.c keys.c model_dir.c notify.c \
 	command.c control_socket.c role.c role_channel.c) \

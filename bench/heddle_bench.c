@@ -7,6 +7,7 @@
 #include "bench/frontend.h"
 #include "bench/memmgr.h"
 #include "bench/serve.h"
+#include "bench/tcp_speed.h"
 
 static void usage(FILE *out)
 {
@@ -16,7 +17,8 @@ static void usage(FILE *out)
 		"  serve     load an OpenAI-compatible server, check every "
 		"answer, report\n"
 		"  frontend  the front end's ceiling beside a bare loop\n"
-		"  memmgr    what adapters cost in memory and time\n\n"
+		"  memmgr    what adapters cost in memory and time\n"
+		"  tcp       what a segment costs our own TCP\n\n"
 		"heddle-bench COMMAND --help lists the options.\n");
 }
 
@@ -26,7 +28,8 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(int argc, char **argv);
 	} commands[] = {{"ask", ask_main}, {"serve", serve_main},
-		{"frontend", frontend_main}, {"memmgr", memmgr_main}};
+		{"frontend", frontend_main}, {"memmgr", memmgr_main},
+		{"tcp", tcp_speed_main}};
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
 		usage(stdout);

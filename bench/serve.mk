@@ -5,7 +5,8 @@ serve_c = $(wildcard bench/serve*.c) base/clock.c base/error.c
 memmgr_bench_c = $(wildcard bench/memmgr*.c) bench/median.c \
 	tests/fake/fake_vmm.c tests/st_builder.c $(library_c)
 heddle_bench_c = $(sort bench/heddle_bench.c bench/ask.c bench/report.c \
-	$(wildcard bench/frontend*.c) $(serve_c) $(memmgr_bench_c))
+	bench/tcp_speed.c $(wildcard bench/frontend*.c) $(serve_c) \
+	$(memmgr_bench_c) $(tcp_c))
 
 $(B)/heddle-bench: $(call obj,$(heddle_bench_c))
 	@echo "  LD $@"

@@ -128,9 +128,6 @@ $(call test,stream_kernel,$(stream_test_c),$(stream_wraps))
 $(call test,stream_tls,$(stream_test_c))
 
 # Our own TCP, over a wire in virtual time.
-tcp_c = $(wildcard dataplane/tcp*.c dataplane/net*.c) dataplane/siphash.c \
-	dataplane/timer_wheel.c dataplane/unit_pool.c base/clock.c \
-	base/error.c
 tcp_test_c = tests/wire.c tests/wire_peer.c tests/tcp_case.c tests/pattern.c \
 	$(tcp_c)
 $(call test,timer_wheel,dataplane/timer_wheel.c)
