@@ -1,10 +1,12 @@
 /* tcp.c - what the layers above and below call (net.h, streams <-> TCP) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "dataplane/net_checksum.h"
 #include "dataplane/tcp_private.h"
 
+#define HUGE_BYTES ((size_t)2 << 20)
 #define DEFAULT(field, value)                                                  \
 	((field) = (field) ? (field) : (value)) /* 0 = not set */
 
@@ -48,6 +50,24 @@ static int check_config(const struct tcp_config *c, struct error *err)
 	return 0;
 }
 
+/*
+ * Zeroed memory in large pages where there are any: with 100,000 connections
+ * most of what a segment costs is otherwise spent on finding pages.
+ */
+static void *table_alloc(size_t count, size_t size)
+{
+	size_t bytes = count * size; /* bounded by TCP_CONNECTION_COUNT_MAX */
+	void *memory = NULL;
+
+	if (posix_memalign(&memory,
+		    bytes < HUGE_BYTES ? CACHE_LINE_BYTES : HUGE_BYTES, bytes))
+		return NULL;
+	if (bytes >= HUGE_BYTES)
+		(void)madvise(memory, bytes, MADV_HUGEPAGE);
+	memset(memory, 0, bytes);
+	return memory;
+}
+
 static int make_tables(struct tcp *t)
 {
 	const struct tcp_config *c = &t->config;
@@ -56,8 +76,9 @@ static int make_tables(struct tcp *t)
 	t->bucket_count = 1;
 	while (t->bucket_count < c->connection_count * 2)
 		t->bucket_count *= 2;
-	t->connections = calloc(c->connection_count, sizeof(*t->connections));
-	t->buckets = malloc(t->bucket_count * sizeof(*t->buckets));
+	t->connections =
+		table_alloc(c->connection_count, sizeof(*t->connections));
+	t->buckets = table_alloc(t->bucket_count, sizeof(*t->buckets));
 	if (!t->connections || !t->buckets)
 		return -ENOMEM;
 	memset(t->buckets, 0xff, t->bucket_count * sizeof(*t->buckets));

@@ -34,6 +34,15 @@ void tcp_mark_flush(struct tcp *t, struct tcp_connection *c)
 	t->flush.last = index;
 }
 
+static inline void prefetch(const struct tcp_connection *c)
+{
+	const uint8_t *at = (const uint8_t *)c;
+
+	for (size_t i = 0; i < offsetof(struct tcp_connection, ranges);
+		i += CACHE_LINE_BYTES)
+		__builtin_prefetch(at + i);
+}
+
 struct tcp_connection *tcp_take_ready(struct tcp *t)
 {
 	while (t->ready.first != TCP_NONE) {
@@ -56,6 +65,9 @@ struct tcp_connection *tcp_take_flush(struct tcp *t)
 
 		t->flush.first = c->flush_next;
 		c->flush_queued = false;
+		/* The next one comes while this one is worked on. */
+		if (t->flush.first != TCP_NONE)
+			prefetch(&t->connections[t->flush.first]);
 		if (c->state != TCP_FREE && c->state != TCP_CLOSED)
 			return c;
 	}

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "dataplane/net_private.h"
 #include "dataplane/tcp.h"
 #include "dataplane/timer_wheel.h"
@@ -85,7 +86,7 @@ struct tcp_cubic {
 /* Flags are uint8_t, since an import may hold any byte where one is. */
 struct tcp_connection {
 	/* Lists; these outlive the connection. */
-	uint32_t generation;
+	_Alignas(CACHE_LINE_BYTES) uint32_t generation;
 	uint32_t flush_next, ready_next;
 	uint32_t list_next, list_previous; /* free, or TIME_WAIT by age */
 	uint32_t hash_next;
@@ -138,7 +139,6 @@ struct tcp_connection {
 	uint32_t probe_end;
 	uint32_t cwnd, ssthresh; /* bytes */
 	struct tcp_cubic cubic;
-	struct tcp_range sacked[TCP_SACKED_COUNT_MAX]; /* ascending */
 
 	/* Time. */
 	uint8_t timing; /* a segment is being timed (Karn) */
@@ -161,9 +161,12 @@ struct tcp_connection {
 	uint8_t fin_received;
 	uint8_t has_fin_early; /* fin_seq is known, data is missing before it */
 	uint32_t fin_seq;
-	struct tcp_range ranges[TCP_RANGE_COUNT_MAX]; /* ascending */
 	uint32_t range_latest; /* a number in the island that grew last */
 	struct tcp_range duplicate; /* to report (DSACK); empty = none */
+
+	/* Only touched where something is missing; so they come last. */
+	struct tcp_range ranges[TCP_RANGE_COUNT_MAX]; /* ascending */
+	struct tcp_range sacked[TCP_SACKED_COUNT_MAX]; /* ascending */
 };
 
 struct tcp_list {

@@ -134,6 +134,7 @@ $(call test,timer_wheel,dataplane/timer_wheel.c)
 $(call test,tcp_wire,$(tcp_test_c))
 $(call test,tcp_move,$(tcp_test_c))
 $(call test,net,$(tcp_test_c))
+$(call test,tcp_attack,$(tcp_test_c))
 $(call test,tcp_rate,$(tcp_test_c))
 $(call test,tcp_linux,$(tcp_test_c))
 $(call test,tcp_segment,tests/tcp_script.c $(addprefix tests/tcp_cases_,open.c \
@@ -334,6 +335,11 @@ define fuzz_one
 
 endef
 
+# make soak-tcp [SEEDS=1000000]: many more seeds of the wire.
+SEEDS = 1000000
+soak-tcp: $(B)/tests/test_tcp_wire
+	HEDDLE_WIRE_SEEDS=$(SEEDS) $<
+
 tests: $(TESTS)
 
 test: $(TESTS)
@@ -349,4 +355,4 @@ tests-threads: $(THREADED)
 test-threads: $(THREADED)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(THREADED)
 
-.PHONY: fuzz tests test tests-threads test-threads
+.PHONY: fuzz soak-tcp tests test tests-threads test-threads
