@@ -41,7 +41,7 @@ static bool quoted(const struct net_in *in, bool ip4,
 	if (length < IP4_BYTES || p[0] >> 4 != (ip4 ? 4 : 6))
 		return false;
 	if (ip4)
-		header = (p[0] & 15u) * 4;
+		header = (size_t)(p[0] & 15) * 4;
 	if (header < IP4_BYTES || length < header + TCP_QUOTED_BYTES)
 		return false;
 	/* We send no extension headers, so none is looked for. */

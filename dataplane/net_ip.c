@@ -64,7 +64,7 @@ void net_ip4_input(struct net_stack *n, const uint8_t *packet, size_t length,
 
 	if (length < IP4_BYTES || packet[0] >> 4 != 4)
 		return drop(n);
-	header = (packet[0] & 15u) * 4;
+	header = (size_t)(packet[0] & 15) * 4;
 	total = net_get16(packet + 2);
 	if (header < IP4_BYTES || total < header || total > length ||
 		net_sum_fold(net_sum(0, packet, header)) != 0xffff)
@@ -122,7 +122,7 @@ static int ip6_skip(struct net_stack *n, struct net_in *in)
 	case IP_ROUTING:
 		if (in->length < 8)
 			return -1;
-		bytes = (in->data[1] + 1u) * 8;
+		bytes = ((size_t)in->data[1] + 1) * 8;
 		if (bytes > in->length)
 			return -1;
 		if (in->protocol == IP_ROUTING

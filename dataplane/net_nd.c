@@ -16,10 +16,11 @@ static void send_nd(struct net_stack *n, const uint8_t *mac,
 {
 	const size_t bytes = ND_BYTES + OPTION_BYTES;
 	uint8_t *p = net_frame_begin(n, mac, ETHER_IP6, IP6_BYTES + bytes);
-	uint8_t *nd = p + IP6_BYTES;
+	uint8_t *nd;
 
 	if (!p)
 		return;
+	nd = p + IP6_BYTES;
 	net_put32(p, 0x60000000);
 	net_put16(p + 4, (uint32_t)bytes);
 	p[6] = IP_ICMP6;
@@ -60,13 +61,16 @@ static bool find_mac(
 	*out_mac = NULL;
 	while (at < in->length) {
 		const uint8_t *option = in->data + at;
-		size_t left = in->length - at;
+		size_t left = in->length - at, bytes;
 
-		if (left < 2 || option[1] == 0 || option[1] * 8u > left)
+		if (left < 2)
+			return false;
+		bytes = (size_t)option[1] * 8;
+		if (bytes == 0 || bytes > left)
 			return false;
 		if (option[0] == kind && option[1] == 1)
 			*out_mac = option + 2;
-		at += option[1] * 8u;
+		at += bytes;
 	}
 	return true;
 }

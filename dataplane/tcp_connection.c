@@ -315,10 +315,10 @@ void tcp_connection_closed(struct tcp *t, struct tcp_connection *c)
 			t->now_ns + t->config.fin_wait_2_ns);
 	else if (c->state == TCP_TIME_WAIT && c->deadline_ns[TCP_TIMER_WAIT])
 		tell_closed(t, c);
-	else if (c->state == TCP_TIME_WAIT)
-		tcp_connection_end(t, c, TCP_END_CLEAN);
-	else if (c->state == TCP_LAST_ACK && c->fin_sent &&
-		 c->snd_una == c->snd_nxt)
+	/* Its time is over, or our FIN was acknowledged long ago. */
+	else if (c->state == TCP_TIME_WAIT ||
+		 (c->state == TCP_LAST_ACK && c->fin_sent &&
+			 c->snd_una == c->snd_nxt))
 		tcp_connection_end(t, c, TCP_END_CLEAN);
 }
 

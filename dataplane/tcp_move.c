@@ -289,9 +289,9 @@ static void adopt(struct tcp *t, struct tcp_connection *c,
 	c->slab = TCP_NONE;
 	c->unread_start = c->queued_bytes = 0;
 	c->listener = 0;
-	for (uint8_t i = 0; i < t->listener_count; i++)
+	for (uint32_t i = 0; i < t->listener_count; i++)
 		if (t->listeners[i].port == c->local_port)
-			c->listener = i;
+			c->listener = (uint8_t)i;
 	c->state = TCP_FREE;
 	tcp_set_state(t, c, (enum tcp_state)image->state);
 	tcp_connection_enter(t, c);

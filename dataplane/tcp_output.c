@@ -106,8 +106,7 @@ void tcp_output_bare(struct tcp *t, const struct tcp_segment *to,
 	net_put16(out.data + 2, to->remote_port);
 	put_header(out.data, &piece, bare->ack, bare->window, header);
 	if (bare->option_bytes > 0)
-		memcpy(out.data + TCP_BYTES, bare->options,
-			bare->option_bytes);
+		memcpy(out.data + TCP_BYTES, bare->options, bare->option_bytes);
 	t->counters.out_segments++;
 	net_out_send(t->net, &out, header, CHECKSUM_AT, 0);
 }

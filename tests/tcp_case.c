@@ -264,6 +264,8 @@ static void take_news(struct tcp_case *c, const struct tcp_news *news)
 					: stream_of(c, news->id);
 
 	CU_ASSERT_FATAL(s != NULL);
+	if (!s)
+		return;
 	if (news->opened) {
 		CU_ASSERT_FALSE(s->open);
 		CU_ASSERT_EQUAL(news->listener, 7);

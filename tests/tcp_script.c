@@ -46,6 +46,12 @@ struct script {
 	char fault[256];
 };
 
+/* Bytes of a literal, not a text. */
+static void put_bytes(uint8_t *to, const char *bytes, size_t count)
+{
+	memcpy(to, bytes, count);
+}
+
 static void w16(uint8_t *p, uint32_t v)
 {
 	p[0] = (uint8_t)(v >> 8);
@@ -168,7 +174,7 @@ static void greet(struct script *s)
 
 	memset(f, 0xff, 6);
 	memcpy(f + 6, peer_mac, 6);
-	memcpy(f + 12, "\x08\x06\0\1\x08\0\6\4\0\1", 10);
+	put_bytes(f + 12, "\x08\x06\0\1\x08\0\6\4\0\1", 10);
 	memcpy(f + 22, peer_mac, 6);
 	memcpy(f + 28, peer_ip4, 4);
 	memcpy(f + 38, server_ip4, 4);
@@ -241,6 +247,18 @@ static uint32_t number(const char *text)
 	return (uint32_t)strtoll(text, NULL, 0);
 }
 
+/* "A-B" */
+static bool read_range(const char *text, uint32_t *out_a, uint32_t *out_b)
+{
+	char *at;
+
+	*out_a = (uint32_t)strtoul(text, &at, 10);
+	if (*at != '-')
+		return false;
+	*out_b = (uint32_t)strtoul(at + 1, &at, 10);
+	return *at == 0;
+}
+
 static bool read_flags(const char *text, uint8_t *out)
 {
 	static const char letters[] = "FSRPAU";
@@ -280,24 +298,23 @@ static size_t put_options(const struct script *s, uint8_t *o)
 		uint32_t a = 0, b = 0;
 
 		if (strcmp(w, "mss") == 0) {
-			memcpy(o, "\2\4", 2);
+			put_bytes(o, "\2\4", 2);
 			w16(o + 2, number(n));
 			o += 4;
 		} else if (strcmp(w, "scale") == 0) {
-			memcpy(o, "\1\3\3", 3);
+			put_bytes(o, "\1\3\3", 3);
 			o[3] = (uint8_t)number(n);
 			o += 4;
 		} else if (strcmp(w, "sackok") == 0) {
-			memcpy(o, "\1\1\4\2", 4);
+			put_bytes(o, "\1\1\4\2", 4);
 			o += 4;
 		} else if (strcmp(w, "ts") == 0) {
-			memcpy(o, "\1\1\x8\xa", 4);
+			put_bytes(o, "\1\1\x8\xa", 4);
 			w32(o + 4, number(n));
 			w32(o + 8, number(word(s, i + 2)));
 			o += 12;
-		} else if (strcmp(w, "sack") == 0 &&
-			   sscanf(n, "%u-%u", &a, &b) == 2) {
-			memcpy(o, "\1\1\5\xa", 4);
+		} else if (strcmp(w, "sack") == 0 && read_range(n, &a, &b)) {
+			put_bytes(o, "\1\1\5\xa", 4);
 			w32(o + 4, s->isn + a);
 			w32(o + 8, s->isn + b);
 			o += 12;
@@ -397,7 +414,7 @@ static bool option_matches(
 	if (strcmp(w, "sack") != 0)
 		return true;
 	for (uint32_t k = 0; k < g->sack_count; k++)
-		if (sscanf(n, "%u-%u", &a, &b) == 2 && g->sack[k][0] == a &&
+		if (read_range(n, &a, &b) && g->sack[k][0] == a &&
 			g->sack[k][1] == b)
 			return true;
 	return false;

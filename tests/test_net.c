@@ -24,6 +24,12 @@ struct bench {
 
 static struct bench b;
 
+/* Bytes of a literal, not a text. */
+static void put_bytes(uint8_t *to, const char *bytes, size_t count)
+{
+	memcpy(to, bytes, count);
+}
+
 static uint8_t *frame_get(void *arg, size_t size)
 {
 	(void)arg;
@@ -50,7 +56,7 @@ static void begin(uint16_t vlan, bool gateway)
 	config.vlan = vlan;
 	config.neighbor_count = 16;
 	if (gateway)
-		memcpy(config.gateway4, "\x0a\0\0\xfe", 4);
+		put_bytes(config.gateway4, "\x0a\0\0\xfe", 4);
 	config.device =
 		(struct net_device){NULL, frame_get, frame_send, false, 0};
 	CU_ASSERT_EQUAL_FATAL(
@@ -92,7 +98,7 @@ static size_t put_arp(uint8_t *f, uint16_t operation, const uint8_t *sender,
 	uint8_t *p = f + put_ethernet(f, all, ETHER_ARP);
 
 	memset(p, 0, 28);
-	memcpy(p, "\0\1\x08\0\6\4", 6);
+	put_bytes(p, "\0\1\x08\0\6\4", 6);
 	net_put16(p + 6, operation);
 	memcpy(p + 8, peer_mac, 6);
 	memcpy(p + 14, sender, 4);
@@ -123,7 +129,7 @@ static size_t put_ip4(uint8_t *f, uint8_t protocol, const char *options,
 static void put_echo4(uint8_t *icmp, size_t length)
 {
 	memset(icmp, 'e', length);
-	memcpy(icmp, "\x08\0\0\0\x12\x34\0\1", 8);
+	put_bytes(icmp, "\x08\0\0\0\x12\x34\0\1", 8);
 	net_put16(icmp + 2, peer_checksum(0, icmp, length));
 }
 
@@ -273,7 +279,7 @@ static void test_route__others_are_reached_by_the_gateway(void)
 	begin(0, true);
 	put_echo4(f + 34, 40);
 	put_ip4(f, IP_ICMP4, NULL, 0, 40);
-	memcpy(f + 26, "\xc0\0\2\x09", 4);
+	put_bytes(f + 26, "\xc0\0\2\x09", 4);
 	net_put16(f + 24, 0);
 	net_put16(f + 24, peer_checksum(0, f + 14, 20));
 	input(f, 74);
@@ -446,7 +452,7 @@ static size_t put_syn(
 	t[12] = 0x60;
 	t[13] = flags;
 	net_put16(t + 14, 65535);
-	memcpy(t + 20, "\2\4\5\xb4", 4);
+	put_bytes(t + 20, "\2\4\5\xb4", 4);
 	put_ip4(f, IP_TCP, NULL, 0, 24);
 	for (size_t i = 26; i < 34; i += 2)
 		sum += net_get16(f + i);
@@ -577,7 +583,7 @@ static size_t put_echo6(uint8_t *f)
 	input(f, put_solicit(f, group, 255));
 	b.count = 0;
 	memset(f + 54, 'e', 24);
-	memcpy(f + 54, "\x80\0\0\0\0\1\0\1", 8);
+	put_bytes(f + 54, "\x80\0\0\0\0\1\0\1", 8);
 	return put_ip6(f, server_ip6, IP_ICMP6, 64, 24);
 }
 

@@ -98,8 +98,7 @@ static void test_opened__names_the_peer(void)
 	CU_ASSERT_EQUAL(memcmp(record->peer.address,
 				"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12),
 		0);
-	CU_ASSERT_EQUAL(
-		memcmp(record->peer.address + 12, &own.sin_addr, 4), 0);
+	CU_ASSERT_EQUAL(memcmp(record->peer.address + 12, &own.sin_addr, 4), 0);
 	CU_ASSERT_EQUAL(record->listener, 0);
 	close(fd);
 	case_end(&c);

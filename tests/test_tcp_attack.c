@@ -243,7 +243,9 @@ static void test_isn__differs_by_peer(void)
 		forge(&(struct forged){.port = port, .flags = FLAG_SYN});
 		wire_run(&wire, mono_add(wire.now, 6 * NS_PER_MS), NULL, NULL);
 		c = tcp_connection_find(server.tcp, &key);
-		CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+		CU_ASSERT_PTR_NOT_NULL(c);
+		if (!c)
+			break;
 		near_count += c->iss - last < 1u << 24;
 		last = c->iss;
 		forge(&(struct forged){

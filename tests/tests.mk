@@ -155,6 +155,8 @@ $(B)/tests/test_stream_tcp: $(call obj,tests/test_stream.c $(stream_tcp_test_c))
 $(B)/tests/test_stream_tcp_end: \
 	$(call obj,tests/test_stream_end.c $(stream_tcp_test_c))
 TESTS += $(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end
+$(call test,tcp_lwip,tests/lwip_host.c $(tcp_test_c))
+$(B)/tests/test_tcp_lwip: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
 endif
 
 # The role that faces clients: its parts, then the whole over streams in memory

@@ -45,6 +45,7 @@ tidy() {
 		case $2 in */fast_*.c) ;; *) isa= ;; esac
 		case $2 in tests/*) checks=--checks=-clang-analyzer-* ;; *) checks= ;; esac
 		clang-tidy --quiet $checks "$2" -- -std=gnu11 -D_GNU_SOURCE -I. $isa \
+			-isystem /usr/include/lwip \
 			${cuda:+-isystem "$cuda"} 2>/dev/null || exit 1' \
 		"$cuda" "$isa_flags" >"$log" 2>&1
 	local status=$?

@@ -164,8 +164,9 @@ static void step_frame(struct steps *s)
 static void step_call(struct steps *s)
 {
 	static uint8_t bytes[4096];
-	uint8_t which = take(s), amount = take(s);
-	struct tcp_piece piece = {bytes, (size_t)amount * 16};
+	uint8_t which = take(s);
+	size_t amount = take(s) * (size_t)16;
+	struct tcp_piece piece = {bytes, amount};
 	size_t unread;
 
 	switch (which % 6) {
@@ -174,8 +175,8 @@ static void step_call(struct steps *s)
 		break;
 	case 1:
 		tcp_unread(s->tcp, s->id, &unread);
-		if (unread > amount * 16u)
-			unread = amount * 16u;
+		if (unread > amount)
+			unread = amount;
 		tcp_consume(s->tcp, s->id, unread);
 		break;
 	case 2:
@@ -185,7 +186,7 @@ static void step_call(struct steps *s)
 		tcp_close(s->tcp, s->id);
 		break;
 	case 4:
-		tcp_want(s->tcp, s->id, amount * 16u);
+		tcp_want(s->tcp, s->id, amount);
 		break;
 	default:
 		tcp_abort(s->tcp, s->id);
@@ -243,6 +244,7 @@ static void begin(struct steps *s, enum tcp_steps_state state)
 			.receive_total_bytes = 32768,
 			.user_timeout_ns = 30 * NS_PER_S}};
 	struct error err = {0};
+	static const uint8_t request[] = {8, 6, 0, 1, 8, 0, 6, 4, 0, 1};
 	uint8_t arp[42] = {0};
 
 	require(net_stack_create(&config, s->now, &s->net, &err) == 0);
@@ -250,7 +252,7 @@ static void begin(struct steps *s, enum tcp_steps_state state)
 	require(tcp_listen(s->tcp, PORT, 0) == 0);
 	memset(arp, 0xff, 6);
 	memcpy(arp + 6, peer_mac, 6);
-	memcpy(arp + 12, "\x08\x06\0\1\x08\0\6\4\0\1", 10);
+	memcpy(arp + 12, request, sizeof(request));
 	memcpy(arp + 22, peer_mac, 6);
 	memcpy(arp + 28, peer_ip4, 4);
 	memcpy(arp + 38, own_ip4, 4);
