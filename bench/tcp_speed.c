@@ -224,6 +224,33 @@ static double cookie_ns(struct speed *s)
 	return (double)mono_diff(mono_now(), from) / count;
 }
 
+/*
+ * The share of their rate that streams keep while SYNs come at half of what
+ * could be taken: for each burst of pairs as many SYNs as cost the same.
+ */
+static double flood_kept(struct speed *s, double alone_ns, double syn_ns)
+{
+	uint32_t syns = (uint32_t)(BURST_COUNT * alone_ns / syn_ns) + 1;
+	uint32_t next = s->count;
+	uint64_t flood_total = 0, all = 0, pairs = 0;
+
+	for (uint32_t round = 0; round < 2000; round++) {
+		uint32_t at = round * BURST_COUNT % s->count;
+		struct mono from = mono_now(), between;
+
+		if (at + BURST_COUNT > s->count)
+			continue;
+		for (uint32_t i = 0; i < syns; i++)
+			input(s, next++ % (1u << 24), 2, i, 0);
+		between = mono_now();
+		turn(s, at, BURST_COUNT);
+		flood_total += mono_diff(between, from);
+		all += mono_diff(mono_now(), from);
+		pairs += BURST_COUNT;
+	}
+	return 100 * alone_ns * (double)pairs / (double)(all - flood_total);
+}
+
 /* --- the kernel's --- */
 
 static bool make_pair(int listener, const struct sockaddr_in *at, int out[2])
@@ -316,7 +343,7 @@ static int measure_all(struct speed *s, uint32_t count_max)
 		const char *name;
 	} sizes[] = {{64, "tcp.pair.c64"}, {1024, "tcp.pair.c1024"},
 		{10048, "tcp.pair.c10k"}, {100032, "tcp.pair.c100k"}};
-	double kernel = kernel_pair_ns(), ns = 0, first = 0;
+	double kernel = kernel_pair_ns(), ns = 0, first = 0, syn, kept;
 	struct tcp_usage usage = {0};
 	int rc;
 
@@ -342,10 +369,18 @@ static int measure_all(struct speed *s, uint32_t count_max)
 		       .value = ns,
 		       .unit = "ns",
 		       .less_is_better = true});
+	syn = cookie_ns(s);
 	add(s, &(struct report_row){.name = "tcp.syn.cookie",
-		       .value = cookie_ns(s),
+		       .value = syn,
 		       .unit = "ns",
 		       .less_is_better = true});
+	kept = flood_kept(s, ns, syn);
+	report_add(&s->report, &(struct report_row){.name = "tcp.flood.kept",
+				       .value = kept,
+				       .unit = "%",
+				       .limit = 100,
+				       .goal_share = 0.9});
+	s->missed |= kept < 90;
 	end(s);
 	add(s, &(struct report_row){.name = "tcp.idle",
 		       .value = (double)usage.idle_bytes,
