@@ -50,10 +50,8 @@ void tcp_rtt_sample(struct tcp *t, struct tcp_connection *c, uint64_t ns)
 		c->rttvar_ns = ns / 2;
 	} else {
 		error = c->srtt_ns > ns ? c->srtt_ns - ns : ns - c->srtt_ns;
-		c->rttvar_ns += error / 4;
-		c->rttvar_ns -= c->rttvar_ns / 4;
-		c->srtt_ns += ns / 8;
-		c->srtt_ns -= c->srtt_ns / 8;
+		c->rttvar_ns = c->rttvar_ns - c->rttvar_ns / 4 + error / 4;
+		c->srtt_ns = c->srtt_ns - c->srtt_ns / 8 + ns / 8;
 		c->srtt_ns = max_u64(c->srtt_ns, 1);
 	}
 	c->rto_ns = c->srtt_ns +

@@ -95,6 +95,10 @@ const struct tcp_script tcp_cases_attack[] = {
 		"config half 1;< S seq 0 mss 1460;> SA;peer 4001;"
 		"< S seq 0 mss 1460;> SA;< A seq 2 ack 1;> R seq 1;"
 		"state LISTEN"},
+	{"a cookie with another mss in it is reset", "4987",
+		"config half 1;< S seq 0 mss 1460;> SA;peer 4001;"
+		"< S seq 0 mss 1460;> SA;< A seq 1 ack 16777217;> R;"
+		"state LISTEN"},
 	{"a cookie grows old", "4987",
 		"config half 1;< S seq 0 mss 1460;> SA;peer 4001;"
 		"< S seq 0 mss 1460;> SA;peer 4000;+ 20s;> SA;> SA;> SA;> SA;"

@@ -98,6 +98,25 @@ const struct tcp_script tcp_cases_loss[] = {
 		"< A seq 1 sack 1461-20441;> A seq 1 len 1460;"
 		"> A seq 23361;> A seq 24821;> A seq 26281;> A seq 27741;"
 		"> none"},
+	{"a fourth island loses the second hole, before new data", "6675 4",
+		"< S seq 0 mss 1460 sackok;> SA;< A seq 1 win 800;news opened;"
+		"send 100;> PA;send 100;> PA;send 100;> PA;send 100;> PA;"
+		"send 100;> PA;send 100;> PA;send 100;> PA;send 100;> PA;"
+		"send 1000;< A seq 1 win 800 sack 101-201;"
+		"< A seq 1 win 800 sack 301-401;> none;"
+		"< A seq 1 win 800 sack 501-601;> A seq 1 len 100;> none;"
+		"< A seq 1 win 800 sack 701-801;> A seq 201 len 100;> none"},
+	{"the rto of the first sample", "6298 2.2",
+		"< S seq 0 mss 1460;> SA;+ 100ms;< A seq 1;news opened;"
+		"send 10;> PA;+ 299ms;> none;+ 2ms;> PA seq 1"},
+	{"the rto of the second", "6298 2.3",
+		"< S seq 0 mss 1460;> SA;+ 100ms;< A seq 1;news opened;"
+		"send 10;> PA;+ 180ms;< A seq 1 ack 11;send 10;> PA seq 11;"
+		"+ 339ms;> none;+ 2ms;> PA seq 11"},
+	{"what was sent twice is not timed", "6298 3",
+		"< S seq 0 mss 1460;> SA;+ 100ms;< A seq 1;news opened;"
+		"send 10;> PA;+ 301ms;> PA seq 1;+ 250ms;< A seq 1 ack 11;"
+		"send 10;> PA seq 11;+ 299ms;> none;+ 2ms;> PA seq 11"},
 	/* --- tail loss probe --- */
 	{"the last segment is probed after two round trips", "8985 7.2",
 		"< S seq 0 mss 1460 sackok;> SA;+ 10ms;< A seq 1;news opened;"
