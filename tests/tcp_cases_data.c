@@ -145,6 +145,11 @@ const struct tcp_script tcp_cases_data[] = {
 		OPEN "send 1000;> PA seq 1 len 1000;< A seq 1 ack 1 win 500;"
 		     "send 1000;> none;< A seq 1 ack 1001 win 5000;"
 		     "> PA seq 1001 len 1000"},
+	{"an older ack does not move the window, in a newer segment",
+		"9293 3.10.7.4",
+		OPEN "send 10;> PA;< A seq 1 ack 11;"
+		     "< A seq 11 ack 1 len 5 win 5;> A;send 100;"
+		     "> PA seq 11 len 100"},
 	/* --- sending --- */
 	{"small pieces share a segment", "rule: no Nagle",
 		OPEN "send 10;> PA seq 1 len 10;send 20;> PA seq 11 len 20"},
@@ -159,6 +164,20 @@ const struct tcp_script tcp_cases_data[] = {
 		OPEN "send 20000;> A;> A;> A;> A;> A;> A;> A;> A;> A;> A;"
 		     "< A seq 1 ack 1461;> A seq 14601 len 1460;"
 		     "> A seq 16061 len 1460;> none"},
+	{"a window that was not tried does not grow", "7661 4.1",
+		OPEN "send 1460;> PA;< A seq 1 ack 1461;send 1460;> PA;"
+		     "< A seq 1 ack 2921;send 1460;> PA;< A seq 1 ack 4381;"
+		     "send 20000;> A;> A;> A;> A;> A;> A;> A;> A;> A;"
+		     "> A seq 17521 len 1460;> none"},
+	{"a pause begins with ten segments again", "5681 4.1",
+		OPEN "send 14600;> A;> A;> A;> A;> A;> A;> A;> A;> A;> PA;"
+		     "< A seq 1 ack 14601;+ 5s;send 30000;> A;> A;> A;> A;> A;"
+		     "> A;> A;> A;> A;> A seq 27741 len 1460;> none"},
+	{"without a pause there are twenty", "5681 3.1",
+		OPEN "send 14600;> A;> A;> A;> A;> A;> A;> A;> A;> A;> PA;"
+		     "< A seq 1 ack 14601;send 30000;> A;> A;> A;> A;> A;> A;"
+		     "> A;> A;> A;> A;> A;> A;> A;> A;> A;> A;> A;> A;> A;"
+		     "> A seq 42341 len 1460;> none"},
 	{"ack of nothing new sends nothing", "9293 3.10.7.4",
 		OPEN "send 10;> PA;< A seq 1 ack 11;> none;< A seq 1 ack 11;"
 		     "> none"},
