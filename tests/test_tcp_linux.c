@@ -27,6 +27,7 @@
 #include "tests/wire_peer.h"
 
 #define CLIENT_COUNT 4
+#define RATE_COUNT 16 /* transfers each way; few say little at 1 % */
 #define PATIENCE_NS (60 * NS_PER_S)
 
 static struct wire wire;
@@ -147,6 +148,8 @@ static bool client_open(struct linux_client *c, uint32_t index)
 	memcpy(&to.sin_addr, server_ip4, 4);
 	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	/* Like is compared with like; BBR takes no notice of such loss. */
+	setsockopt(c->fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
 	return c->fd >= 0 &&
 	       bind(c->fd, (struct sockaddr *)&own, sizeof(own)) == 0 &&
 	       (connect(c->fd, (struct sockaddr *)&to, sizeof(to)) == 0 ||
@@ -377,12 +380,13 @@ static void test_linux__rate_at_one_percent_loss(void)
 	const uint64_t bytes = 500000;
 	double ours = 0, theirs = 0;
 
-	for (uint64_t seed = 1; seed <= 4; seed++) {
-		ours += rate_of(seed, 0, bytes) / 4;
-		theirs += rate_of(seed, bytes, 0) / 4;
+	for (uint64_t seed = 1; seed <= RATE_COUNT; seed++) {
+		ours += rate_of(seed, 0, bytes) / RATE_COUNT;
+		theirs += rate_of(seed, bytes, 0) / RATE_COUNT;
 	}
-	printf("1 %% loss, 10 ms: we send %.2f MB/s, Linux %.2f MB/s ", ours,
-		theirs);
+	printf("1 %% loss, 10 ms: we send %.2f MB/s, "
+	       "Linux's CUBIC %.2f MB/s ",
+		ours, theirs);
 	CU_ASSERT_TRUE(ours > 0 && theirs > 0);
 }
 
