@@ -57,7 +57,7 @@ text_c = $(wildcard dataplane/jinja*.c dataplane/tokenizer*.c) \
 	$(addprefix dataplane/,chat.c detokenizer.c stop_set.c utf8.c)
 eval_c = $(wildcard control/eval*.c) control/model_dir.c control/out_dir.c
 # Our own TCP and the IP under it.
-tcp_c = $(wildcard dataplane/tcp*.c dataplane/net*.c) dataplane/siphash.c \
+tcp_c = $(wildcard dataplane/tcp*.c dataplane/net*.c) base/siphash.c \
 	dataplane/timer_wheel.c dataplane/unit_pool.c base/clock.c base/error.c
 # The daemon: all roles in one program.
 heddled_c = $(addprefix control/,heddled.c keys.c model_dir.c notify.c \

@@ -3,9 +3,9 @@
 #ifndef HEDDLE_DATAPLANE_NET_PRIVATE_H
 #define HEDDLE_DATAPLANE_NET_PRIVATE_H
 
+#include "base/siphash.h"
 #include "dataplane/net.h"
 #include "dataplane/net_wire.h"
-#include "dataplane/siphash.h"
 
 #define NET_LOCAL_COUNT 3
 #define NET_PATH_COUNT 256

@@ -25,6 +25,7 @@ $(call test,dtype,base/dtype.c)
 $(call test,ring,base/ring.c)
 $(call test,request,base/request.c)
 $(call test,counters,base/counters.c)
+$(call test,siphash,base/siphash.c)
 $(call test,segment,base/segment.c base/counters.c base/ring.c base/wake.c \
 	base/clock.c base/error.c tests/fake/fake_os.c,$(mappers) close)
 
@@ -165,7 +166,8 @@ api_c = $(filter-out dataplane/api_reply.c dataplane/api_logprobs.c, \
 	$(wildcard dataplane/api*.c)) dataplane/stop_set.c dataplane/utf8.c \
 	base/json_text.c base/error.c $(http_c)
 front_c = $(dataplane_c) base/segment.c base/counters.c base/ring.c \
-	base/request.c base/wake.c base/clock.c base/error.c base/json_text.c
+	base/request.c base/wake.c base/clock.c base/error.c base/json_text.c \
+	base/siphash.c
 front_test_c = tests/front_case.c tests/text_case.c tests/fake/fake_stream.c \
 	$(front_c)
 $(call test,api,$(api_c))

@@ -7,7 +7,7 @@ set -eu
 build="gcc libc6-dev make pkg-config libjansson-dev liburing-dev
 	libpcre2-dev libutf8proc-dev libssl-dev libyaml-dev"
 check="clang clang-format clang-tidy cppcheck libclang-rt-14-dev libcunit1-dev
-	git xz-utils python3 python3-venv curl procps liblwip-dev"
+	git xz-utils liblwip-dev python3 python3-venv curl procps"
 case ${1:-} in
 build) wanted=$build ;;
 check) wanted="$build $check" ;;
