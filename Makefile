@@ -115,8 +115,8 @@ demo:
 	@tools/setup.sh build
 	@$(MAKE) --no-print-directory demo-run
 
-demo-run: $(B)/heddle-eval
-	@deploy/demo.sh $(B)/heddle-eval
+demo-run: $(B)/heddled $(B)/heddle-bench
+	@deploy/demo.sh $(B) $(if $(ONCE),once)
 
 check:
 	@tools/setup.sh check

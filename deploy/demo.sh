@@ -1,41 +1,51 @@
 #!/bin/sh
-# demo.sh - what there is, on real input (heddle-eval -> inspect, score, generate)
+# demo.sh - a server on the bundled model, one answer (heddled -> streamed text)
 # SPDX-License-Identifier: Apache-2.0
-# usage: deploy/demo.sh build/heddle-eval
-# The model is one of the tiny checkpoints of the tests: it speaks in token ids
-# and says nothing sensible, but every operation of a real one takes part.
+# usage: deploy/demo.sh BUILD [once]
+# The model knows Debian's manual pages and a few books (its README says which)
+# and sounds like them; it knows nothing. Serves until Ctrl-C; with "once" it ends after the answer. LISTEN=ADDR:PORT
+# moves it elsewhere.
 set -eu
-eval=$1
-model=tests/golden/deepseek_v2_lite
+build=$1
+once=${2:-}
+model=deploy/demo/model
+work=$(mktemp -d)
+node=
+finish() {
+	trap - EXIT INT TERM
+	if [ -n "$node" ]; then
+		kill "$node" 2>/dev/null || true
+		wait "$node" 2>/dev/null || true
+	fi
+	rm -rf "$work"
+}
+trap finish EXIT
+trap 'finish; exit 0' INT TERM
 say() { printf '\n$ %s\n' "$*"; }
 
-say "$eval inspect --model $model"
-"$eval" inspect --model "$model"
+: >"$work/log"
+say "$build/heddled --model $model --name demo --listen ${LISTEN:-127.0.0.1:8000}"
+"$build/heddled" --model "$model" --name demo \
+	--listen "${LISTEN:-127.0.0.1:8000}" --admin 127.0.0.1:0 \
+	--control "$work/control" 2>"$work/log" &
+node=$!
+until grep -q 'ready: ' "$work/log"; do
+	if ! kill -0 "$node" 2>/dev/null; then
+		cat "$work/log" >&2
+		exit 1
+	fi
+	sleep 0.05
+done
+cat "$work/log"
+api=$(sed -nE 's/.*ready: api ([^,]*),.*/\1/p' "$work/log")
+set -- ask --url "$api" --temperature 0.5 --seed 1 --max-tokens 100 "man 1 ls"
+say "$build/heddle-bench ask --url $api --temperature 0.5 --seed 1" \
+	'--max-tokens 100 "man 1 ls"'
+"$build/heddle-bench" "$@" 2>&1
 
-say "$eval generate --model $model --ids 5,22,45,19 --max-tokens 12"
-"$eval" generate --model "$model" --ids 5,22,45,19 --max-tokens 12
-
-say "$eval score --model $model --input prompt.jsonl   # against transformers"
-input=$(mktemp)
-trap 'rm -f "$input"' EXIT
-sed -n 2p "$model/golden.jsonl" >"$input"
-"$eval" score --model "$model" --input "$input" | awk -v golden="$input" '
-	function logprobs(text, out,    body) {
-		body = text
-		sub(/.*"logprobs":\[/, "", body)
-		sub(/\].*/, "", body)
-		return split(body, out, ",")
-	}
-	BEGIN { getline line < golden; n = logprobs(line, want) }
-	{
-		m = logprobs($0, got)
-		printf "%-8s %14s %14s\n", "token", "heddle", "transformers"
-		for (i = 1; i <= n; i++) {
-			off = got[i] - want[i]
-			if (off < 0) off = -off
-			if (off > worst) worst = off
-			printf "%-8d %14.6f %14.6f\n", i + 1, got[i], want[i]
-		}
-		printf "largest difference %.1e (allowed 1e-3)\n", worst
-		exit m != n || worst > 1e-3
-	}'
+printf '\nTry it yourself:\n\n'
+printf "curl -N %s/v1/chat/completions -d '%s'\n" "$api" \
+	'{"model":"demo","messages":[{"role":"user","content":"man 2 open"}],"stream":true}'
+[ "$once" = once ] && exit 0
+printf '\nServing; Ctrl-C ends it.\n'
+wait "$node"

@@ -236,6 +236,14 @@ $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
 	@printf '#!/bin/sh\nexec tests/node.sh $(B)\n' >$@
 	@chmod +x $@
 
+# What `make demo` does, and the bundled model.
+TESTS += $(B)/tests/test_demo
+$(B)/tests/test_demo: $(B)/heddled $(B)/heddle-bench $(B)/heddle-eval
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/demo.sh $(B)\n' >$@
+	@chmod +x $@
+
+# Ranks that compute and are killed.
 TESTS += $(B)/tests/test_serve_node
 $(B)/tests/test_serve_node: $(B)/heddled $(B)/heddlectl
 	@mkdir -p $(@D)
