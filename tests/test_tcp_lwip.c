@@ -15,8 +15,8 @@
 #include "tests/suite.h"
 #include "tests/tcp_case.h"
 
-#define CLIENT_COUNT 3
-#define SEED_COUNT 300
+#define CLIENT_COUNT 3u
+#define SEED_COUNT 300u
 
 static struct wire wire;
 static struct tcp_case server;
