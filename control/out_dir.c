@@ -77,34 +77,41 @@ int out_dir_write(int fd, const char *name, const void *data, size_t size,
 	return 0;
 }
 
-static int copy_piece(int to, int from, const char *name, uint8_t *buffer,
-	uint64_t offset, size_t size, struct error *err)
+struct copy {
+	int to, from;
+	const char *name;
+	uint8_t *buffer; /* COPY_BYTES */
+};
+
+static int copy_piece(const struct copy *copy, uint64_t offset, size_t size,
+	struct error *err)
 {
-	ssize_t n = pread(from, buffer, size, (off_t)offset);
+	ssize_t n = pread(copy->from, copy->buffer, size, (off_t)offset);
 
 	if (n < 0)
-		return fail(name, err);
+		return fail(copy->name, err);
 	if ((size_t)n != size)
 		return error_set(
-			err, EIO, "%s: changed while it was read", name);
-	return out_dir_write(to, name, buffer, size, offset, err);
+			err, EIO, "%s: changed while it was read", copy->name);
+	return out_dir_write(
+		copy->to, copy->name, copy->buffer, size, offset, err);
 }
 
 int out_dir_copy(int to, int from, const char *name, uint64_t size_bytes,
 	struct error *err)
 {
-	uint8_t *buffer = malloc(COPY_BYTES);
+	struct copy copy = {to, from, name, malloc(COPY_BYTES)};
 	int rc = 0;
 
-	if (!buffer)
+	if (!copy.buffer)
 		return error_set(err, ENOMEM, "%s: no memory to copy", name);
 	for (uint64_t at = 0; rc == 0 && at < size_bytes; at += COPY_BYTES) {
 		uint64_t left = size_bytes - at;
 
-		rc = copy_piece(to, from, name, buffer, at,
+		rc = copy_piece(&copy, at,
 			left < COPY_BYTES ? (size_t)left : COPY_BYTES, err);
 	}
-	free(buffer);
+	free(copy.buffer);
 	return rc;
 }
 

@@ -7,8 +7,8 @@ static uint8_t bytes[64]; /* 0, 1, 2, ... */
 
 static void fill(void)
 {
-	for (uint8_t i = 0; i < sizeof(bytes); i++)
-		bytes[i] = i;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)i;
 }
 
 /* Appendix A of the paper; the empty input is of the authors' test vectors. */

@@ -140,7 +140,7 @@ static bool add_stream(uint64_t *r, uint32_t i)
 		.receive_bytes = 60000,
 		.send_window = 20000,
 		.read_bytes_per_s = suite_below(r, 3) ? 0 : 100000,
-		.ack_delay_ns = suite_below(r, 2) * 20 * NS_PER_MS,
+		.ack_delay_ns = 20 * NS_PER_MS * suite_below(r, 2),
 		.send_seed = suite_random(r),
 		.receive_seed = suite_random(r),
 		.send_total = suite_below(r, 100000),

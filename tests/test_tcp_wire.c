@@ -56,7 +56,7 @@ static void draw_stream(uint64_t *r, uint32_t index, bool ip6)
 		.send_window = 3000 + suite_below(r, 30000),
 		.read_bytes_per_s =
 			suite_below(r, 6) ? 0 : 20000 + suite_below(r, 200000),
-		.ack_delay_ns = suite_below(r, 2) * 40 * NS_PER_MS,
+		.ack_delay_ns = 40 * NS_PER_MS * suite_below(r, 2),
 		.send_seed = suite_random(r),
 		.receive_seed = suite_random(r),
 		.send_total = suite_below(r, totals[suite_below(r, 5)] + 1),
@@ -217,13 +217,14 @@ static void test_seeds__every_stream_is_exact_or_reset(void)
 		return;
 	}
 	for (uint64_t i = 0; i < count; i++) {
-		struct outcome o = run_seed(first + i);
+		uint64_t seed = first + i;
+		struct outcome o = run_seed(seed);
 
 		streams += o.stream_count;
 		clean += o.clean_count;
 		if (!o.fine && bad++ < 10)
-			printf("seed %llu: %s\n",
-				(unsigned long long)(first + i), o.fault);
+			printf("seed %llu: %s\n", (unsigned long long)seed,
+				o.fault);
 	}
 	printf("%llu seeds, %llu streams, %llu of them whole ",
 		(unsigned long long)count, (unsigned long long)streams,

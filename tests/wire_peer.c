@@ -105,25 +105,28 @@ static uint32_t now_ms(const struct peer_host *h)
 static size_t put_options(const struct peer_host *h, const struct wire_peer *p,
 	bool syn, uint8_t *o)
 {
+	static const uint8_t mss[] = {2, 4}, scale[] = {1, 3, 3};
+	static const uint8_t sack_ok[] = {1, 1, 4, 2}, sack[] = {1, 1, 5};
+	static const uint8_t stamps[] = {1, 1, 8, 10};
 	uint8_t *begin = o;
 	uint32_t room = p->server_ts ? 3 : 4;
 
 	if (syn) {
-		memcpy(o, "\2\4", 2);
+		memcpy(o, mss, sizeof(mss));
 		w16(o + 2, p->config.mss);
 		o += 4;
 		if (p->config.scale) {
-			memcpy(o, "\1\3\3", 3);
+			memcpy(o, scale, sizeof(scale));
 			o[3] = SHIFT;
 			o += 4;
 		}
 		if (p->config.sack) {
-			memcpy(o, "\1\1\4\2", 4);
+			memcpy(o, sack_ok, sizeof(sack_ok));
 			o += 4;
 		}
 	}
 	if (syn ? p->config.timestamps : p->server_ts) {
-		memcpy(o, "\1\1\10\12", 4);
+		memcpy(o, stamps, sizeof(stamps));
 		w32(o + 4, now_ms(h));
 		w32(o + 8, syn ? 0 : p->ts_recent);
 		o += 12;
@@ -131,7 +134,7 @@ static size_t put_options(const struct peer_host *h, const struct wire_peer *p,
 	if (!syn && p->server_sack && p->island_count > 0) {
 		uint32_t n = p->island_count < room ? p->island_count : room;
 
-		memcpy(o, "\1\1\5", 3);
+		memcpy(o, sack, sizeof(sack));
 		o[3] = (uint8_t)(2 + 8 * n);
 		o += 4;
 		for (uint32_t i = 0; i < n; i++, o += 8) {
@@ -514,7 +517,7 @@ static void read_some(struct peer_host *h, struct wire_peer *p)
 	}
 	/* The window's opening has to be told. */
 	if (p->received + p->config.receive_bytes - (p->received - p->read) >=
-		p->edge + 2u * p->config.mss)
+		p->edge + (uint64_t)2 * p->config.mss)
 		p->ack_due = true;
 	p->read_at_ns = now + 5 * NS_PER_MS;
 }
