@@ -44,7 +44,7 @@ sanitized="B=build-asan CC=clang SAN=address,undefined"
 single "clang builds everything" "$make" --no-print-directory $jobs $sanitized all tests
 step "clang with AddressSanitizer and UBSan: tests"
 # shellcheck disable=SC2086
-suite $sanitized test
+HEDDLE_TEST_OPS=20000 suite $sanitized test
 
 step "gcc with ThreadSanitizer"
 threaded="B=build-tsan SAN=thread OPT=-O1"

@@ -2,6 +2,7 @@
 # run.sh - run test programs, add up their verdicts (programs -> one line)
 # SPDX-License-Identifier: Apache-2.0
 # usage: tests/run.sh [-t TALLY] PROGRAM...
+# As many at a time as there are cores (TEST_JOBS=N); verdicts in their order.
 # Each program prints "suite NAME: P passed, F failed, S skipped"; one that
 # ends otherwise (crash, sanitizer, time limit) counts as one failure. With
 # -t the numbers are also added to the file TALLY as "P F S".
@@ -9,10 +10,14 @@ set -u
 tally=
 [ "${1:-}" = -t ] && tally=$2 && shift 2
 passed=0 failed=0 skipped=0
+rm -f "${@/%/.status}"
+printf '%s\n' "$@" | xargs -P "${TEST_JOBS:-$(nproc)}" -I '{}' sh -c '
+	timeout 900 "$1" >"$1.log" 2>&1
+	echo $? >"$1.status"' run '{}'
 for program; do
 	log=$program.log
-	timeout 900 "$program" >"$log" 2>&1
-	status=$?
+	status=unknown
+	[ -e "$program.status" ] && read -r status <"$program.status"
 	line=$(grep -aE '^suite [^:]*: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
 	if [ "$status" = 77 ]; then
 		skipped=$((skipped + 1))

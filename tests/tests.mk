@@ -269,7 +269,7 @@ $(B)/tests/test_abuse: $(B)/heddled $(B)/heddlectl
 	@chmod +x $@
 $(B)/tests/test_soak: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
 	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nexec tests/soak.sh $(B) 30\n' >$@
+	@printf '#!/bin/sh\nexec tests/soak.sh $(B) $(if $(SAN),15,30)\n' >$@
 	@chmod +x $@
 
 # GuideLLM against heddled; from PyPI into build/, so this needs a network.

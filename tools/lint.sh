@@ -34,8 +34,8 @@ analysable() {
 # The kernels of the CPU back ends are read as the wider of the two.
 isa_flags='-DFAST_ISA=avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq
 	-mavx2 -mfma -mf16c'
-# The path analyser takes nine tenths of the time: it reads the product, the
-# tests run under the sanitizers.
+# The path analyser takes nine tenths of the time: it reads the product; tests
+# and benchmarks run under the sanitizers.
 tidy() {
 	local jobs log
 	log=$(mktemp)
@@ -43,7 +43,7 @@ tidy() {
 	analysable | xargs -P "$jobs" -n 1 sh -c '
 		cuda=$0 isa=$1
 		case $2 in */fast_*.c) ;; *) isa= ;; esac
-		case $2 in tests/*) checks=--checks=-clang-analyzer-* ;; *) checks= ;; esac
+		case $2 in tests/*|bench/*) checks=--checks=-clang-analyzer-* ;; *) checks= ;; esac
 		clang-tidy --quiet $checks "$2" -- -std=gnu11 -D_GNU_SOURCE -I. $isa \
 			-isystem /usr/include/lwip \
 			${cuda:+-isystem "$cuda"} 2>/dev/null || exit 1' \
