@@ -48,9 +48,12 @@ void wake_post(struct wake *wake)
 	int saved = errno;
 
 	__atomic_fetch_add(&wake->word, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&wake->asleep, __ATOMIC_SEQ_CST)) {
-		__atomic_store_n(&wake->asleep, 0, __ATOMIC_RELAXED);
+	/*
+	 * Only the sleeper takes its mark away. If we did, it could be the one
+	 * of its next sleep, on a word that has our post in it already: then
+	 * nobody would wake it for the next post.
+	 */
+	if (__atomic_load_n(&wake->asleep, __ATOMIC_SEQ_CST))
 		syscall(SYS_futex, &wake->word, FUTEX_WAKE, 1, NULL, NULL, 0);
-	}
 	errno = saved;
 }

@@ -29,7 +29,7 @@
 
 struct wake {
 	_Alignas(CACHE_LINE_BYTES) uint32_t word; /* grows with each post */
-	uint32_t asleep; /* someone is about to wait */
+	uint32_t asleep; /* the sleeper's mark: it is about to wait */
 };
 
 /* The word as it is now. */

@@ -298,7 +298,7 @@ struct sleeper {
 	uint32_t slept_long;
 };
 
-#define ROUNDS 2000u
+#define ROUNDS 50000u
 
 static void *sleep_and_count(void *arg)
 {
