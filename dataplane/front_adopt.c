@@ -66,17 +66,7 @@ static void adopt_slot(struct front *front, bool *held, uint32_t index)
 	enum front_state state = FRONT_CLOSED;
 	bool known = front_state_read(shared, &state);
 
-	*slot = (struct front_slot){.generation = shared->generation,
-		.own = known ? state : FRONT_CLOSED,
-		.exchange = FRONT_NONE,
-		.next = FRONT_NONE,
-		.parent = FRONT_NONE,
-		.rank = FRONT_NONE,
-		.prompt_page = FRONT_NONE,
-		.log_page = FRONT_NONE,
-		.top_page = FRONT_NONE,
-		.bias_page = FRONT_NONE,
-		.stop_page = FRONT_NONE};
+	*slot = slot_blank(shared->generation, known ? state : FRONT_CLOSED);
 	if (slot->own == FRONT_FREE)
 		return;
 	front->slot_used++;

@@ -52,22 +52,23 @@ static void parser_give(struct front *front, struct connection *connection)
  */
 
 /* The client is gone: nobody waits for these answers. */
-static void drop_exchanges(struct front *front, struct connection *connection)
+/* What it holds, before its stream is closed or reset. */
+static void let_go(struct front *front, struct connection *connection)
 {
+	connection->closing = true;
 	connection->receiving = FRONT_NONE;
 	while (connection->first != FRONT_NONE)
 		exchange_detach(front, &front->exchanges[connection->first]);
+	parser_give(front, connection);
+	front_timer_stop(&connection->read_timer);
+	front_timer_stop(&connection->stall_timer);
 }
 
 void connection_close(struct front *front, struct connection *connection)
 {
 	if (!connection->open || connection->closing)
 		return;
-	connection->closing = true;
-	drop_exchanges(front, connection);
-	parser_give(front, connection);
-	front_timer_stop(&connection->read_timer);
-	front_timer_stop(&connection->stall_timer);
+	let_go(front, connection);
 	(void)front->loop.ops->close(&front->loop, connection->id);
 }
 
@@ -75,11 +76,7 @@ void connection_abort(struct front *front, struct connection *connection)
 {
 	if (!connection->open)
 		return;
-	connection->closing = true;
-	drop_exchanges(front, connection);
-	parser_give(front, connection);
-	front_timer_stop(&connection->read_timer);
-	front_timer_stop(&connection->stall_timer);
+	let_go(front, connection);
 	(void)front->loop.ops->abort(&front->loop, connection->id);
 }
 
@@ -272,11 +269,7 @@ static void on_opened(struct front *front, const struct stream_event *event)
 
 static void on_closed(struct front *front, struct connection *connection)
 {
-	connection->closing = true;
-	drop_exchanges(front, connection);
-	parser_give(front, connection);
-	front_timer_stop(&connection->read_timer);
-	front_timer_stop(&connection->stall_timer);
+	let_go(front, connection);
 	connection->open = false;
 	counter_add(&front->counters->connections_open, UINT64_MAX);
 }

@@ -303,6 +303,8 @@ uint32_t front_pages_take(struct front *front, uint32_t count);
 void front_pages_give(struct front *front, uint32_t first);
 uint32_t front_pages_left(const struct front *front);
 
+/* One that holds nothing: no page, no rank, no neighbour. */
+struct front_slot slot_blank(uint32_t generation, enum front_state own);
 struct front_slot *slot_take(struct front *front);
 uint32_t slot_index(const struct front *front, const struct front_slot *slot);
 void slot_set_state(

@@ -21,19 +21,10 @@ void slot_set_state(
 	front_set_state(shared_slot(front, slot), &slot->own, to);
 }
 
-struct front_slot *slot_take(struct front *front)
+struct front_slot slot_blank(uint32_t generation, enum front_state own)
 {
-	struct front_slot *slot;
-	uint32_t index = front->slot_free, generation;
-
-	if (index == FRONT_NONE)
-		return NULL;
-	slot = &front->slots[index];
-	assert(slot->own == FRONT_FREE);
-	front->slot_free = slot->next;
-	generation = slot->generation;
-	*slot = (struct front_slot){.own = FRONT_FREE,
-		.generation = generation,
+	return (struct front_slot){.generation = generation,
+		.own = own,
 		.exchange = FRONT_NONE,
 		.next = FRONT_NONE,
 		.parent = FRONT_NONE,
@@ -43,6 +34,19 @@ struct front_slot *slot_take(struct front *front)
 		.top_page = FRONT_NONE,
 		.bias_page = FRONT_NONE,
 		.stop_page = FRONT_NONE};
+}
+
+struct front_slot *slot_take(struct front *front)
+{
+	struct front_slot *slot;
+	uint32_t index = front->slot_free;
+
+	if (index == FRONT_NONE)
+		return NULL;
+	slot = &front->slots[index];
+	assert(slot->own == FRONT_FREE);
+	front->slot_free = slot->next;
+	*slot = slot_blank(slot->generation, FRONT_FREE);
 	front->slot_used++;
 	slot_set_state(front, slot, FRONT_PARSING);
 	return slot;
