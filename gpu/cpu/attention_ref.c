@@ -26,22 +26,7 @@
 #include "base/limits.h"
 #include "gpu/cpu/backend_ref.h"
 #include "gpu/cpu/dot_ref.h"
-
-/* Where a sequence keeps `position` of a layer (memmgr/kv.h). */
-static unsigned char *kv_token(const struct kv_view *kv, uint32_t layer,
-	uint32_t sequence, uint32_t position)
-{
-	size_t entry =
-		(size_t)(position / kv->block_tokens) * kv->pages_per_block +
-		layer / kv->layers_per_page;
-	uint64_t page;
-
-	assert(entry < kv->table_stride);
-	page = kv->block_table[(size_t)sequence * kv->table_stride + entry];
-	return (unsigned char *)kv->window + page * kv->page_size_bytes +
-	       layer % kv->layers_per_page * kv->layer_stride_bytes +
-	       position % kv->block_tokens * kv->token_stride_bytes;
-}
+#include "gpu/cpu/kv_token.h"
 
 static void kv_check(const struct kv_view *kv, uint32_t layer)
 {

@@ -29,6 +29,7 @@
 
 #include "base/limits.h"
 #include "gpu/cpu/backend_fast.h"
+#include "gpu/cpu/kv_token.h"
 
 /* Queries of a tile: enough to pay for turning the keys around. */
 #define TILE_QUERY_COUNT_MAX 48
@@ -94,22 +95,6 @@ struct attention_next {
 void FAST(attention_chunk)(const struct attention_tile *tile, uint32_t base,
 	const struct attention_next *next,
 	const struct attention_scratch *scratch);
-
-/* Where a sequence keeps `position` of a layer (memmgr/kv.h). */
-static inline unsigned char *kv_token(const struct kv_view *kv, uint32_t layer,
-	uint32_t sequence, uint32_t position)
-{
-	size_t entry =
-		(size_t)(position / kv->block_tokens) * kv->pages_per_block +
-		layer / kv->layers_per_page;
-	uint64_t page;
-
-	assert(entry < kv->table_stride);
-	page = kv->block_table[(size_t)sequence * kv->table_stride + entry];
-	return (unsigned char *)kv->window + page * kv->page_size_bytes +
-	       layer % kv->layers_per_page * kv->layer_stride_bytes +
-	       position % kv->block_tokens * kv->token_stride_bytes;
-}
 
 static inline void kv_check(const struct kv_view *kv, uint32_t layer)
 {
