@@ -243,27 +243,6 @@ static int place_tensor(struct builder *b, const struct source *source)
 
 /* ---- all files ---- */
 
-/* The headers cover the files exactly, so their ends tell the sizes. */
-static int check_size(struct builder *b, uint32_t file,
-	const struct safetensors_header *header)
-{
-	const struct model_file *weights = &b->files->weights[file];
-	uint64_t size = header->data_offset_bytes;
-
-	if (header->count > 0) {
-		const struct safetensors_tensor *last =
-			&header->tensors[header->count - 1];
-
-		size = last->offset_bytes + last->size_bytes;
-	}
-	if (size == weights->size_bytes)
-		return 0;
-	return error_set(b->err, EINVAL,
-		"%s: changed: %llu bytes when it was opened, now %llu",
-		weights->name, (unsigned long long)weights->size_bytes,
-		(unsigned long long)size);
-}
-
 static int place_file(struct builder *b, uint32_t file)
 {
 	const struct model_file *weights = &b->files->weights[file];
@@ -272,7 +251,8 @@ static int place_file(struct builder *b, uint32_t file)
 
 	if (rc)
 		return rc;
-	rc = check_size(b, file, &header);
+	rc = safetensors_check_size(
+		&header, weights->name, weights->size_bytes, b->err);
 	for (uint32_t i = 0; rc == 0 && i < header.count; i++) {
 		struct source source = {file, &header.tensors[i]};
 

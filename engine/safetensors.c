@@ -416,6 +416,25 @@ int safetensors_read(int fd, const char *file_name,
 	return rc;
 }
 
+int safetensors_check_size(const struct safetensors_header *header,
+	const char *file_name, uint64_t opened_bytes, struct error *err)
+{
+	uint64_t size = header->data_offset_bytes;
+
+	if (header->count > 0) {
+		const struct safetensors_tensor *last =
+			&header->tensors[header->count - 1];
+
+		size = last->offset_bytes + last->size_bytes;
+	}
+	if (size == opened_bytes)
+		return 0;
+	return error_set(err, EINVAL,
+		"%s: changed: %llu bytes when it was opened, now %llu",
+		file_name, (unsigned long long)opened_bytes,
+		(unsigned long long)size);
+}
+
 void safetensors_release(struct safetensors_header *header)
 {
 	for (uint32_t i = 0; i < header->count; i++)

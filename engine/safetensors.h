@@ -53,6 +53,13 @@ int safetensors_parse(const char *json, size_t length, uint64_t data_size_bytes,
 int safetensors_read(int fd, const char *file_name,
 	struct safetensors_header *out, struct error *err);
 
+/*
+ * A header covers its file exactly, so its end tells the size: -EINVAL where
+ * that is not what the file had when it was opened.
+ */
+int safetensors_check_size(const struct safetensors_header *header,
+	const char *file_name, uint64_t opened_bytes, struct error *err);
+
 /* A zeroed struct is allowed. */
 void safetensors_release(struct safetensors_header *header);
 
