@@ -316,11 +316,22 @@ static void close_rank(const struct node *node, const struct node_role *role)
 	wake_post(segment_wake(segment, ROLE_INDEX_FRONT));
 }
 
-static void describe_end(pid_t pid, char *out, size_t size)
+/*
+ * A process that was forked and did not get to exec yet has copies of these
+ * descriptors: closing alone does not end the watching.
+ */
+static void unwatch(const struct node *node, struct node_role *role)
 {
-	int status = 0;
+	(void)epoll_ctl(node->epoll_fd, EPOLL_CTL_DEL, role->pidfd, NULL);
+	(void)epoll_ctl(node->epoll_fd, EPOLL_CTL_DEL, role->channel, NULL);
+	close(role->pidfd);
+	close(role->channel);
+	role->pidfd = role->channel = -1;
+}
 
-	if (waitpid(pid, &status, 0) != pid)
+static void describe_end(pid_t pid, int status, char *out, size_t size)
+{
+	if (pid < 0)
 		snprintf(out, size, "ended");
 	else if (WIFSIGNALED(status))
 		snprintf(out, size, "was ended by signal %d (%s)",
@@ -367,14 +378,16 @@ void node_role_ended(struct node *node, struct node_role *role)
 		node->state == NODE_ENDING ||
 		(node->state == NODE_DRAINING && role->kind == ROLE_FRONT);
 	char name[32], how[128];
-	pid_t pid = role->pid;
+	pid_t pid = role->pid, ended;
+	int status = 0;
 
+	ended = waitpid(pid, &status, WNOHANG);
+	if (ended == 0)
+		return; /* it lives */
 	node_role_heard(node, role); /* its last word */
-	describe_end(pid, how, sizeof(how));
-	close(role->pidfd);
-	close(role->channel);
+	describe_end(ended, status, how, sizeof(how));
+	unwatch(node, role);
 	role->pid = 0;
-	role->pidfd = role->channel = -1;
 	role->ready = false;
 	__atomic_store_n(&beat->state, (uint32_t)BEAT_DEAD, __ATOMIC_RELEASE);
 	if (expected)
