@@ -148,8 +148,9 @@ struct request_slot {
 	_Alignas(CACHE_LINE_BYTES) uint32_t front_state;
 	uint32_t generation;
 	uint32_t rank; /* engine that serves it */
-	uint32_t epoch; /* that it was admitted under */
+	uint32_t epoch; /* serial of its adapter instance, 0 = the base */
 	uint32_t instance; /* adapter instance, bound at admission */
+	uint32_t name; /* entry of the name (base/adapters.h): fairness */
 	uint32_t parent; /* slot whose prompt it shares, SLOT_NONE = own */
 	uint32_t prompt_page; /* first page of the prompt's ids */
 	uint32_t log_page; /* first page of the output log */

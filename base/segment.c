@@ -26,9 +26,10 @@ struct segment_header {
 	/* Sizes of what lies inside: both sides were built alike. */
 	uint32_t slot_bytes, page_bytes;
 	uint32_t front_counter_bytes, engine_counter_bytes;
+	uint32_t table_bytes, books_bytes;
 };
 
-_Static_assert(sizeof(struct segment_header) == 48, "compared as bytes");
+_Static_assert(sizeof(struct segment_header) == 56, "compared as bytes");
 _Static_assert(sizeof(struct role_beat) == CACHE_LINE_BYTES, "own line");
 _Static_assert(sizeof(struct wake) == CACHE_LINE_BYTES, "own line");
 
@@ -65,6 +66,16 @@ static size_t engine_counter_area(void)
 	return whole_areas(sizeof(struct engine_counters));
 }
 
+static size_t table_area(void)
+{
+	return whole_areas(sizeof(struct adapter_table));
+}
+
+static size_t books_area(void)
+{
+	return whole_areas(sizeof(struct rank_books));
+}
+
 /* Offsets of a shape within bounds; nothing here can wrap. */
 static void lay_out(const struct segment_shape *shape, struct segment *out)
 {
@@ -75,8 +86,10 @@ static void lay_out(const struct segment_shape *shape, struct segment *out)
 	out->beats = AREA_BYTES;
 	out->wakes = out->beats + whole_areas(roles * sizeof(struct role_beat));
 	out->counters = out->wakes + whole_areas(roles * sizeof(struct wake));
-	out->rings = out->counters + front_counter_area() +
-		     shape->rank_count * engine_counter_area();
+	out->adapters = out->counters + front_counter_area() +
+			shape->rank_count * engine_counter_area();
+	out->rings =
+		out->adapters + table_area() + shape->rank_count * books_area();
 	out->ring_stride = whole_areas(ring_size(shape->ring_count));
 	out->slots = out->rings + ring_total * out->ring_stride;
 	out->pages = out->slots + whole_areas(shape->slot_count *
@@ -107,6 +120,8 @@ static struct segment_header header_of(const struct segment *segment)
 		.page_bytes = PAYLOAD_PAGE_BYTES,
 		.front_counter_bytes = sizeof(struct front_counters),
 		.engine_counter_bytes = sizeof(struct engine_counters),
+		.table_bytes = sizeof(struct adapter_table),
+		.books_bytes = sizeof(struct rank_books),
 	};
 }
 
@@ -308,4 +323,17 @@ struct engine_counters *segment_engine_counters(
 	assert(rank < segment->shape.rank_count);
 	return place(segment, segment->counters + front_counter_area() +
 				      rank * engine_counter_area());
+}
+
+struct adapter_table *segment_adapter_table(const struct segment *segment)
+{
+	return place(segment, segment->adapters);
+}
+
+struct rank_books *segment_rank_books(
+	const struct segment *segment, uint32_t rank)
+{
+	assert(rank < segment->shape.rank_count);
+	return place(segment,
+		segment->adapters + table_area() + rank * books_area());
 }

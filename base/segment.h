@@ -44,7 +44,8 @@
  * Writers: slots: base/request.h. A request ring: the dataplane pushes, its
  *        rank pops; a token ring: the rank pushes, the dataplane pops; a
  *        control ring: control pushes, the role pops. A beat and a counter
- *        block: the role of that index. Payload pages: whoever the dataplane
+ *        block: the role of that index. The adapters' table and books:
+ *        base/adapters.h. Payload pages: whoever the dataplane
  *        gave them to (its free list is private to it).
  *
  * Ownership: the mapping belongs to struct segment; the descriptor stays the
@@ -57,6 +58,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/adapters.h"
 #include "base/counters.h"
 #include "base/error.h"
 #include "base/limits.h"
@@ -105,7 +107,7 @@ struct segment {
 	void *base;
 	size_t size_bytes;
 	/* offsets, computed from the shape by this role, never read back */
-	size_t beats, wakes, counters, rings, slots, pages;
+	size_t beats, wakes, counters, adapters, rings, slots, pages;
 	size_t ring_stride;
 };
 
@@ -138,6 +140,10 @@ struct ring *segment_control_ring(const struct segment *segment, uint32_t role);
 
 struct front_counters *segment_front_counters(const struct segment *segment);
 struct engine_counters *segment_engine_counters(
+	const struct segment *segment, uint32_t rank);
+
+struct adapter_table *segment_adapter_table(const struct segment *segment);
+struct rank_books *segment_rank_books(
 	const struct segment *segment, uint32_t rank);
 
 #endif

@@ -24,20 +24,6 @@ struct adapter_set {
 	uint32_t count;
 };
 
-static const char *const state_names[ADAPTER_STATE_COUNT] = {
-	[ADAPTER_ABSENT] = "absent",
-	[ADAPTER_STAGING] = "staging",
-	[ADAPTER_LOADING] = "loading",
-	[ADAPTER_RESIDENT] = "resident",
-	[ADAPTER_DRAINING] = "draining",
-};
-
-const char *adapter_state_name(enum adapter_state state)
-{
-	assert((unsigned)state < ADAPTER_STATE_COUNT);
-	return state_names[state];
-}
-
 /* The only writer of a state, and of when it began. */
 static void set_state(struct adapter *adapter, enum adapter_state state)
 {

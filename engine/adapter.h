@@ -34,25 +34,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/adapters.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/adapter_plan.h"
 #include "engine/load.h"
 #include "engine/reader.h"
-
-#define ADAPTER_NAME_BYTES 128 /* with the NUL */
-
-enum adapter_state {
-	ADAPTER_ABSENT,
-	ADAPTER_STAGING,
-	ADAPTER_LOADING,
-	ADAPTER_RESIDENT,
-	ADAPTER_DRAINING,
-	ADAPTER_STATE_COUNT
-};
-
-/* "absent", "staging", ... */
-const char *adapter_state_name(enum adapter_state state);
 
 /* What is known of one instance. */
 struct adapter_info {

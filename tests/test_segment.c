@@ -78,11 +78,15 @@ static void test_segment_create__areas_are_apart(void)
 		claim(segment_wake(&s, i), sizeof(struct wake), &s, claimed);
 		claim(segment_control_ring(&s, i), ring_size(16), &s, claimed);
 	}
+	claim(segment_adapter_table(&s), sizeof(struct adapter_table), &s,
+		claimed);
 	claim(segment_front_counters(&s), sizeof(struct front_counters), &s,
 		claimed);
 	for (uint32_t i = 0; i < small.rank_count; i++) {
 		claim(segment_request_ring(&s, i), ring_size(16), &s, claimed);
 		claim(segment_token_ring(&s, i), ring_size(16), &s, claimed);
+		claim(segment_rank_books(&s, i), sizeof(struct rank_books), &s,
+			claimed);
 		claim(segment_engine_counters(&s, i),
 			sizeof(struct engine_counters), &s, claimed);
 	}

@@ -26,6 +26,9 @@ $(call test,ring,base/ring.c)
 $(call test,request,base/request.c)
 $(call test,counters,base/counters.c)
 $(call test,siphash,base/siphash.c)
+$(call test,adapter_table,base/adapters.c)
+$(call test,mail,engine/mail.c engine/files.c base/wake.c base/clock.c \
+	base/error.c)
 $(call test,segment,base/segment.c base/counters.c base/ring.c base/wake.c \
 	base/clock.c base/error.c tests/fake/fake_os.c,$(mappers) close)
 
