@@ -42,7 +42,10 @@ int forward_create(struct model *model, struct ops *ops,
 	f->ops = ops;
 	f->capacity = *capacity;
 	expert_store_view(model->experts, &f->experts);
-	rc = forward_arena_create(f);
+	f->packed = calloc(
+		(size_t)capacity->sequence_count * capacity->table_stride + 1,
+		sizeof(*f->packed));
+	rc = f->packed ? forward_arena_create(f) : -ENOMEM;
 	if (rc) {
 		error_set(err, -rc, "no memory for %zu bytes of activations",
 			f->arena_bytes);
@@ -58,6 +61,7 @@ void forward_destroy(struct forward *f)
 	if (!f)
 		return;
 	forward_arena_destroy(f);
+	free(f->packed);
 	free(f);
 }
 
@@ -197,6 +201,23 @@ static int copy_array(struct forward *f, void *to, const void *from,
 		vmm, (vmm_addr)(uintptr_t)to, from, count * size_bytes);
 }
 
+/* The used columns of the block tables, side by side: one copy of what counts. */
+static int copy_tables(struct forward *f, const struct step *step)
+{
+	size_t width = step->page_count_max;
+	uint32_t *to = f->packed;
+
+	for (uint32_t i = 0; i < step->sequence_count; i++, to += width)
+		memcpy(to,
+			step->block_table +
+				(size_t)i * step->capacity.table_stride,
+			step->page_count[i] * sizeof(*to));
+	f->kv.block_table = f->device.block_table;
+	f->kv.table_stride = step->page_count_max;
+	return copy_array(f, f->device.block_table, f->packed,
+		step->sequence_count * width, sizeof(*to));
+}
+
 static int copy_step(struct forward *f, const struct step *step)
 {
 	struct device_step *d = &f->device;
@@ -213,11 +234,9 @@ static int copy_step(struct forward *f, const struct step *step)
 		rc = copy_array(f, d->instance, step->instance, rows, word);
 	if (rc == 0)
 		rc = copy_array(f, d->lora, step->lora, rows, word);
+	model_kv_view(f->model, &f->kv);
 	if (rc == 0)
-		rc = copy_array(f, d->block_table, step->block_table,
-			(size_t)step->sequence_count *
-				step->capacity.table_stride,
-			word);
+		rc = copy_tables(f, step);
 	if (rc == 0)
 		rc = copy_array(
 			f, d->sample_row, step->sample_row, samples, word);
@@ -232,9 +251,6 @@ static int copy_step(struct forward *f, const struct step *step)
 		.instance = d->instance,
 		.lora = step->has_lora ? d->lora : NULL,
 	};
-	model_kv_view(f->model, &f->kv);
-	f->kv.block_table = d->block_table;
-	f->kv.table_stride = step->capacity.table_stride;
 	return rc;
 }
 

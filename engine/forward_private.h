@@ -53,6 +53,7 @@ struct forward {
 	size_t arena_bytes; /* as created */
 	bool mapped;
 	/* of the step that runs */
+	uint32_t *packed; /* owned, [sequence_count x table_stride] */
 	struct rows rows;
 	struct kv_view kv;
 };

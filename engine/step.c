@@ -37,6 +37,8 @@ int step_init(struct step *step, const struct step_capacity *capacity)
 	step->instance = take(rows, sizeof(uint32_t), &failed);
 	step->lora = take(rows, sizeof(uint32_t), &failed);
 	step->block_table = take(table, sizeof(uint32_t), &failed);
+	step->page_count =
+		take(capacity->sequence_count, sizeof(uint32_t), &failed);
 	step->sample_row = take(samples, sizeof(uint32_t), &failed);
 	step->sample = take(samples, sizeof(*step->sample), &failed);
 	step->result = take(samples, sizeof(*step->result), &failed);
@@ -55,6 +57,7 @@ void step_release(struct step *step)
 	free(step->instance);
 	free(step->lora);
 	free(step->block_table);
+	free(step->page_count);
 	free(step->sample_row);
 	free(step->sample);
 	free(step->result);
@@ -67,6 +70,7 @@ void step_clear(struct step *step, uint64_t epoch, uint32_t rank)
 	step->rank = rank;
 	step->row_count = 0;
 	step->sequence_count = 0;
+	step->page_count_max = 0;
 	step->sample_count = 0;
 	step->has_lora = false;
 }
@@ -96,9 +100,9 @@ uint32_t step_add_sequence(
 	table = step->block_table +
 		(size_t)sequence * step->capacity.table_stride;
 	memcpy(table, pages, page_count * sizeof(*table));
-	/* What is left of an earlier step must not pass for a page. */
-	memset(table + page_count, 0xff,
-		(step->capacity.table_stride - page_count) * sizeof(*table));
+	step->page_count[sequence] = page_count;
+	if (page_count > step->page_count_max)
+		step->page_count_max = page_count;
 	return sequence;
 }
 
@@ -120,12 +124,12 @@ static int check_pages(const struct step *step,
 	uint32_t position = step->position[row];
 	uint32_t first =
 		position / bounds->block_tokens * bounds->pages_per_block;
-	const uint32_t *table =
-		step->block_table +
-		(size_t)step->sequence[row] * step->capacity.table_stride +
-		first;
+	uint32_t sequence = step->sequence[row];
+	const uint32_t *table = step->block_table +
+				(size_t)sequence * step->capacity.table_stride +
+				first;
 
-	if (first + bounds->pages_per_block > step->capacity.table_stride)
+	if (first + bounds->pages_per_block > step->page_count[sequence])
 		return error_set(err, EINVAL,
 			"step row %u: position %u lies "
 			"beyond the block table",

@@ -61,6 +61,8 @@ struct step {
 
 	uint32_t sequence_count;
 	uint32_t *block_table; /* [sequence_count][table_stride] pages */
+	uint32_t *page_count; /* [sequence_count] of those that are meant */
+	uint32_t page_count_max; /* of a sequence of this step */
 
 	uint32_t sample_count;
 	uint32_t *sample_row; /* [sample_count] index of a row */

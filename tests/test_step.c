@@ -94,7 +94,7 @@ static void test_step_check__each_rule(void)
 	expect(&step, "row 2: adapter instance 3 is not published");
 	fill(&step);
 	step.position[0] = 40;
-	expect(&step, "row 0: position 40 has no page");
+	expect(&step, "row 0: position 40 lies beyond the block table");
 	fill(&step);
 	step.block_table[3] = 50;
 	expect(&step, "row 0: position 20 has no page");
@@ -129,14 +129,19 @@ static void test_step_check__position_beyond_the_table(void)
 static void test_step_add_sequence__forgets_the_step_before(void)
 {
 	static const uint32_t few[] = {9};
+	struct error err = {0};
 	struct step step;
 
 	fill(&step);
 	step_clear(&step, 8, 0);
 	step_add_sequence(&step, few, 1);
 	CU_ASSERT_EQUAL(step.block_table[0], 9);
-	for (int i = 1; i < 8; i++)
-		CU_ASSERT_EQUAL(step.block_table[i], UINT32_MAX);
+	CU_ASSERT_EQUAL(step.page_count[0], 1);
+	CU_ASSERT_EQUAL(step.page_count_max, 1);
+	/* The pages of the step before lie there, and are nobody's. */
+	step_add_row(&step, 1, bounds.block_tokens, 0, 0);
+	CU_ASSERT_EQUAL(step_check(&step, &bounds, &err), -EINVAL);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "beyond the block table"));
 	step_release(&step);
 }
 
