@@ -16,6 +16,7 @@ struct adapter {
 	vmm_addr *slots; /* [plan.config.total], from map to publish; owned */
 	uint64_t done_bytes; /* written by the copying thread */
 	bool copied;
+	bool by_handle; /* its name follows no rule */
 };
 
 struct adapter_set {
@@ -90,6 +91,7 @@ void adapter_set_destroy(struct adapter_set *set)
 		struct adapter *adapter = &set->adapters[i];
 
 		assert(adapter->info.user_count == 0);
+		adapter->by_handle = false; /* reaped with the others */
 		if (adapter->info.state == ADAPTER_STAGING ||
 			adapter->info.state == ADAPTER_LOADING)
 			adapter_abandon(set, adapter);
@@ -108,6 +110,7 @@ static struct adapter *find(const struct adapter_set *set, const char *name,
 {
 	for (uint32_t i = 0; i < set->count; i++)
 		if (set->adapters[i].info.state == state &&
+			!set->adapters[i].by_handle &&
 			strcmp(set->adapters[i].info.name, name) == 0)
 			return &set->adapters[i];
 	return NULL;
@@ -119,6 +122,7 @@ static uint32_t live_count(const struct adapter_set *set, const char *name)
 
 	for (uint32_t i = 0; i < set->count; i++)
 		live += set->adapters[i].info.state != ADAPTER_ABSENT &&
+			!set->adapters[i].by_handle &&
 			strcmp(set->adapters[i].info.name, name) == 0;
 	return live;
 }
@@ -167,17 +171,13 @@ static int check_place(const struct adapter_set *set, const char *name,
 
 /* ---- a load in its parts ---- */
 
-int adapter_stage(struct adapter_set *set, const char *name, bool replace,
+int adapter_reserve(struct adapter_set *set, const char *name,
 	const struct adapter_files *files, struct adapter **out,
 	struct error *err)
 {
 	struct adapter *adapter = NULL;
-	int rc = check_name(name, err);
 
-	if (rc == 0)
-		rc = check_place(set, name, replace, err);
-	if (rc)
-		return rc;
+	assert(strlen(name) < ADAPTER_NAME_BYTES);
 	for (uint32_t i = 0; i < set->count && !adapter; i++)
 		if (set->adapters[i].info.state == ADAPTER_ABSENT)
 			adapter = &set->adapters[i];
@@ -189,16 +189,51 @@ int adapter_stage(struct adapter_set *set, const char *name, bool replace,
 	adapter->files = files;
 	memcpy(adapter->info.name, name, strlen(name) + 1);
 	adapter->info.instance = INSTANCE_NONE;
+	adapter->by_handle = true;
 	set_state(adapter, ADAPTER_STAGING);
+	*out = adapter;
+	return 0;
+}
+
+int adapter_check(struct adapter *adapter, struct error *err)
+{
+	int rc;
+
+	assert(adapter->info.state == ADAPTER_STAGING);
 	rc = adapter_plan_create(
-		files, &set->model->config, &adapter->plan, err);
-	if (rc) {
-		make_absent(adapter);
-		error_prefix(err, "adapter \"%s\"", name);
-		return rc;
-	}
+		adapter->files, &adapter->model->config, &adapter->plan, err);
+	if (rc)
+		error_prefix(err, "adapter \"%s\"", adapter->info.name);
+	return rc;
+}
+
+/* What the plan says, for whoever looks: the rank's thread alone writes it. */
+static void note_plan(struct adapter *adapter)
+{
 	adapter->info.expert_count = adapter->plan.config.total;
 	adapter->info.file_bytes = adapter->plan.size_bytes;
+}
+
+int adapter_stage(struct adapter_set *set, const char *name, bool replace,
+	const struct adapter_files *files, struct adapter **out,
+	struct error *err)
+{
+	struct adapter *adapter = NULL;
+	int rc = check_name(name, err);
+
+	if (rc == 0)
+		rc = check_place(set, name, replace, err);
+	if (rc == 0)
+		rc = adapter_reserve(set, name, files, &adapter, err);
+	if (rc)
+		return rc;
+	adapter->by_handle = false;
+	rc = adapter_check(adapter, err);
+	if (rc) {
+		make_absent(adapter);
+		return rc;
+	}
+	note_plan(adapter);
 	*out = adapter;
 	return 0;
 }
@@ -241,6 +276,7 @@ int adapter_map(
 		expert_store_shape(set->model->experts)->slot_size_bytes;
 	int rc;
 
+	note_plan(adapter);
 	adapter->slots = calloc(config->total, sizeof(*adapter->slots));
 	if (!adapter->slots)
 		return error_set(err, ENOMEM,
@@ -263,7 +299,8 @@ int adapter_map(
 }
 
 int adapter_copy(struct adapter *adapter, uint32_t lane_count,
-	struct reader_info *out, struct error *err)
+	const struct adapter_pace *pace, struct reader_info *out,
+	struct error *err)
 {
 	struct adapter_fill fill = {
 		.files = adapter->files,
@@ -272,6 +309,7 @@ int adapter_copy(struct adapter *adapter, uint32_t lane_count,
 		.vmm = adapter->model->vmm,
 		.slots = adapter->slots,
 		.lane_count = lane_count,
+		.pace = pace,
 		.done_bytes = &adapter->done_bytes,
 	};
 	int rc;
@@ -286,9 +324,11 @@ int adapter_copy(struct adapter *adapter, uint32_t lane_count,
 
 void adapter_publish(struct adapter_set *set, struct adapter *adapter)
 {
-	struct adapter *old = find(set, adapter->info.name, ADAPTER_RESIDENT);
+	struct adapter *old = NULL;
 
 	assert(adapter->copied);
+	if (!adapter->by_handle)
+		old = find(set, adapter->info.name, ADAPTER_RESIDENT);
 	expert_store_publish(set->model->experts, adapter->info.instance);
 	if (old)
 		set_state(old, ADAPTER_DRAINING);
@@ -310,6 +350,7 @@ void adapter_abandon(struct adapter_set *set, struct adapter *adapter)
 	}
 	set_state(adapter, ADAPTER_DRAINING);
 	adapter->info.name[0] = '\0';
+	adapter->by_handle = false; /* nobody's any more */
 	release_plan(adapter);
 }
 
@@ -323,7 +364,7 @@ static int load(struct adapter_set *set, struct adapter *adapter,
 	rc = adapter_map(set, adapter, err);
 
 	if (rc == 0)
-		rc = adapter_copy(adapter, lane_count, &info, err);
+		rc = adapter_copy(adapter, lane_count, NULL, &info, err);
 	if (rc)
 		adapter_abandon(set, adapter);
 	else
@@ -359,6 +400,25 @@ static bool drained(const struct adapter *adapter)
 	       adapter->info.user_count == 0;
 }
 
+int adapter_drop(
+	struct adapter_set *set, struct adapter *adapter, struct error *err)
+{
+	assert(drained(adapter) && adapter->by_handle);
+	if (expert_store_remove(set->model->experts, adapter->info.instance))
+		return error_set(err, EIO,
+			"adapter \"%s\": the fence failed, its pages cannot be "
+			"freed",
+			adapter->info.name);
+	make_absent(adapter);
+	return 0;
+}
+
+void adapter_retire(struct adapter *adapter)
+{
+	assert(adapter->by_handle);
+	set_state(adapter, ADAPTER_DRAINING);
+}
+
 uint32_t adapter_reap(struct adapter_set *set, struct error *err)
 {
 	uint32_t left = 0;
@@ -366,6 +426,8 @@ uint32_t adapter_reap(struct adapter_set *set, struct error *err)
 	for (uint32_t i = 0; i < set->count; i++) {
 		struct adapter *adapter = &set->adapters[i];
 
+		if (adapter->by_handle)
+			continue;
 		if (drained(adapter) && expert_store_remove(set->model->experts,
 						adapter->info.instance) == 0)
 			make_absent(adapter);
@@ -418,6 +480,12 @@ int adapter_bind(struct adapter_set *set, const char *name, uint32_t *out)
 	return 0;
 }
 
+void adapter_use(struct adapter *adapter)
+{
+	assert(adapter->by_handle && adapter->info.state == ADAPTER_RESIDENT);
+	adapter->info.user_count++;
+}
+
 /* Some request carries the instance, so it is there. */
 static struct adapter *carrier(const struct adapter_set *set, uint32_t instance)
 {
@@ -453,6 +521,13 @@ void adapter_release(struct adapter_set *set, uint32_t instance)
 
 /* ---- to look at ---- */
 
+void adapter_look(const struct adapter *adapter, struct adapter_info *out)
+{
+	*out = adapter->info;
+	out->done_bytes =
+		__atomic_load_n(&adapter->done_bytes, __ATOMIC_RELAXED);
+}
+
 uint32_t adapter_count(const struct adapter_set *set)
 {
 	uint32_t count = 0;
@@ -473,9 +548,7 @@ void adapter_info_at(
 			index-- == 0)
 			break;
 	}
-	*out = set->adapters[i].info;
-	out->done_bytes =
-		__atomic_load_n(&set->adapters[i].done_bytes, __ATOMIC_RELAXED);
+	adapter_look(&set->adapters[i], out);
 }
 
 static void check_adapter(

@@ -16,7 +16,10 @@
  *        nothing left behind. Should the fence before that fail, the
  *        instance is DRAINING under no name, and adapter_reap() tries again.
  *
- * Invariants: at most one RESIDENT instance per name, at most two that are
+ * Two ways: by name, with the rules below; or by handle (adapter_reserve()),
+ *        for whoever has a table of names of its own and only wants
+ *        instances to come and go beside each other.
+ * Invariants: by name, at most one RESIDENT instance per name, at most two
  *        not ABSENT; an instance in LOADING, RESIDENT or DRAINING has a row
  *        of the expert map, and every row but the base's has an instance; a
  *        row is retired only when its users are 0, after a fence.
@@ -37,6 +40,7 @@
 #include "base/adapters.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/adapter_fill.h"
 #include "engine/adapter_plan.h"
 #include "engine/load.h"
 #include "engine/reader.h"
@@ -128,9 +132,10 @@ uint64_t adapter_page_count(
 int adapter_map(
 	struct adapter_set *set, struct adapter *adapter, struct error *err);
 
-/* Read every byte. May be called again after an error. */
+/* Read every byte. May be called again after an error. pace: NULL = none. */
 int adapter_copy(struct adapter *adapter, uint32_t lane_count,
-	struct reader_info *out, struct error *err);
+	const struct adapter_pace *pace, struct reader_info *out,
+	struct error *err);
 
 /* After a copy that succeeded: new requests get it from now on. */
 void adapter_publish(struct adapter_set *set, struct adapter *adapter);
@@ -138,7 +143,35 @@ void adapter_publish(struct adapter_set *set, struct adapter *adapter);
 /* Instead of publishing, from any state before. */
 void adapter_abandon(struct adapter_set *set, struct adapter *adapter);
 
+/* ---- by handle: names are for messages only ---- */
+
+/*
+ * Room for an instance, beside whatever has that name. STAGING, its files not
+ * yet looked at: adapter_check() does that before adapter_map(). -ENFILE.
+ */
+int adapter_reserve(struct adapter_set *set, const char *name,
+	const struct adapter_files *files, struct adapter **out,
+	struct error *err);
+
+/* As adapter_copy(), any one thread may run it. -EINVAL and others. */
+int adapter_check(struct adapter *adapter, struct error *err);
+
+/* One more request carries it; adapter_release() as ever. */
+void adapter_use(struct adapter *adapter);
+
+/* RESIDENT -> DRAINING. */
+void adapter_retire(struct adapter *adapter);
+
+/*
+ * DRAINING, and no request carries it: free its pages; the handle is gone.
+ * -EIO: the fence failed, nothing changed.
+ */
+int adapter_drop(
+	struct adapter_set *set, struct adapter *adapter, struct error *err);
+
 /* ---- to look at ---- */
+
+void adapter_look(const struct adapter *adapter, struct adapter_info *out);
 
 /* Instances that are not ABSENT. */
 uint32_t adapter_count(const struct adapter_set *set);

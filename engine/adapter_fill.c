@@ -91,13 +91,21 @@ static void cut(struct state *state)
 	}
 }
 
+static int keep_pace(const struct adapter_fill *fill, size_t size_bytes)
+{
+	return fill->pace ? fill->pace->wait(fill->pace->arg, size_bytes) : 0;
+}
+
 static int take_direct(void *arg, uint32_t lane, uint32_t segment,
 	uint64_t offset, const uint8_t *data, size_t length)
 {
 	const struct state *state = arg;
+	int rc = keep_pace(state->fill, length);
 
 	(void)lane;
-	return matrix_put(&state->pieces[segment].place, offset, data, length);
+	return rc ? rc
+		  : matrix_put(&state->pieces[segment].place, offset, data,
+			    length);
 }
 
 static int take_host(void *arg, uint32_t lane, uint32_t segment,
@@ -148,8 +156,10 @@ static int convert(const struct state *state, struct piece *piece,
 	size_t done = dtype_convert(
 		converted, panels->type, piece->host, piece->type, count);
 	const struct model_files *files = &state->fill->files->model;
-	int rc;
+	int rc = keep_pace(state->fill, count * dtype_size(piece->type));
 
+	if (rc)
+		return error_set(err, -rc, "it was told to end");
 	if (done < count) {
 		uint64_t at = piece->segment.offset_bytes +
 			      done * dtype_size(piece->type);

@@ -23,6 +23,16 @@
 #include "engine/reader.h"
 #include "memmgr/experts.h"
 
+/* Who else needs the machine while bytes are moved. */
+struct adapter_pace {
+	/*
+	 * So many bytes are about to be stored: wait as long as they shall.
+	 * Called by all lanes at once; not 0 = end the copy with that.
+	 */
+	int (*wait)(void *arg, size_t size_bytes);
+	void *arg;
+};
+
 struct adapter_fill {
 	const struct adapter_files *files;
 	const struct adapter_plan *plan;
@@ -30,10 +40,12 @@ struct adapter_fill {
 	struct vmm *vmm;
 	const vmm_addr *slots; /* [plan->config.total] */
 	uint32_t lane_count; /* 1 .. READER_LANE_COUNT_MAX */
+	const struct adapter_pace *pace; /* NULL = as fast as it goes */
 	uint64_t *done_bytes; /* grows with relaxed stores, for whoever looks */
 };
 
-/* -EIO, -ENOMEM, -ERANGE (a value without room), each by name. */
+/* -EIO, -ENOMEM, -ERANGE (a value without room), each by name; what the pace
+ * says. */
 int adapter_fill_run(const struct adapter_fill *fill, struct reader_info *out,
 	struct error *err);
 

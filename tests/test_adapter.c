@@ -367,7 +367,7 @@ static void test_adapter_abandon__from_any_state(void)
 			CU_ASSERT_EQUAL(adapter_map(f.set, adapter, &err), 0);
 		if (part > 1)
 			CU_ASSERT_EQUAL(
-				adapter_copy(adapter, 2, &info, &err), 0);
+				adapter_copy(adapter, 2, NULL, &info, &err), 0);
 		CU_ASSERT_EQUAL(adapter_count(f.set), 1);
 		adapter_set_check(f.set);
 		fake_vmm_work_begin(&f.vmm);
@@ -572,7 +572,7 @@ static void test_adapter_load__two_faults(void)
 		0);
 	CU_ASSERT_EQUAL(adapter_map(t.f.set, adapter, &err), 0);
 	fake_os_fail(FAKE_OS_ALLOCATE, 1, ENOMEM);
-	CU_ASSERT_EQUAL(adapter_copy(adapter, 1, &info, &err), -ENOMEM);
+	CU_ASSERT_EQUAL(adapter_copy(adapter, 1, NULL, &info, &err), -ENOMEM);
 	fake_os_disarm();
 	fake_vmm_work_begin(&t.f.vmm);
 	fake_vmm_fail(&t.f.vmm, FAKE_FENCE, 1);

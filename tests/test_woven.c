@@ -139,7 +139,8 @@ static void *copy(void *arg)
 	struct copying *copying = arg;
 	struct reader_info info;
 
-	copying->rc = adapter_copy(copying->adapter, 1, &info, &copying->err);
+	copying->rc =
+		adapter_copy(copying->adapter, 1, NULL, &info, &copying->err);
 	return NULL;
 }
 
