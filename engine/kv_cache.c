@@ -379,8 +379,35 @@ void kv_cache_release(struct kv_cache *cache, struct kv_chain *chain)
 
 uint32_t kv_cache_available(const struct kv_cache *cache)
 {
-	return cache->block_count - kv_store_used(cache->store) +
-	       kv_cache_idle(cache);
+	/* An idle block's pages are a block again, wherever they lie. */
+	return kv_store_free(cache->store) + kv_cache_idle(cache);
+}
+
+bool kv_cache_free_pages(struct kv_cache *cache, uint32_t page_count)
+{
+	while (kv_store_free_pages(cache->store) < page_count)
+		if (!evict(cache))
+			return false;
+	return true;
+}
+
+uint32_t kv_cache_drop_instance(struct kv_cache *cache, uint32_t instance)
+{
+	uint32_t count = 0, next;
+
+	/* The lists have successors before what they follow. */
+	for (int p = 0; p < PHASE_COUNT; p++)
+		for (uint32_t b = cache->idle[p].first; b != KV_BLOCK_NONE;
+			b = next) {
+			next = cache->nodes[b].idle_next;
+			if (cache->nodes[b].key.instance != instance)
+				continue;
+			idle_remove(cache, b);
+			forget(cache, b);
+			cache->counts.evicted_blocks++;
+			count++;
+		}
+	return count;
 }
 
 void kv_cache_clear(struct kv_cache *cache)

@@ -108,6 +108,13 @@ uint32_t kv_cache_available(const struct kv_cache *cache);
 /* Evict all that is idle. */
 void kv_cache_clear(struct kv_cache *cache);
 
+/* Evict what is idle until so many pages of the pool are free. False: it took
+ * all that was idle, and they are not. */
+bool kv_cache_free_pages(struct kv_cache *cache, uint32_t page_count);
+
+/* Evict what is idle of that adapter instance; returns how many blocks. */
+uint32_t kv_cache_drop_instance(struct kv_cache *cache, uint32_t instance);
+
 uint32_t kv_cache_idle(const struct kv_cache *cache);
 const struct kv_cache_counts *kv_cache_counts(const struct kv_cache *cache);
 

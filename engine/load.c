@@ -116,6 +116,10 @@ static int choose_kv(struct loading *loading, size_t page, uint32_t *out_pages)
 			(unsigned long long)loading->options->kv_token_count);
 	loading->kv_block_count = kv_layout_blocks(
 		&loading->kv_layout, loading->options->kv_token_count);
+	if (loading->options->kv_token_count == 0)
+		loading->kv_block_count = UINT32_MAX; /* the pool's bound */
+	if (loading->options->pool_bytes)
+		return 0;
 	if (!mul_ok(loading->kv_block_count, loading->kv_layout.pages_per_block,
 		    &pages) ||
 		!u32_ok(pages, out_pages))
@@ -146,13 +150,36 @@ static int choose_adapters(
 	return 0;
 }
 
+/* One pool for KV and adapters: KV may have all of it. */
+static int choose_pool(
+	struct loading *loading, size_t page, uint32_t *out_pages)
+{
+	uint32_t per_block = loading->kv_layout.pages_per_block;
+
+	if (!u32_ok(loading->options->pool_bytes / page, out_pages) ||
+		*out_pages > PAGE_COUNT_MAX)
+		return error_set(loading->err, EINVAL,
+			"a pool of %llu bytes has more pages than can be "
+			"counted",
+			(unsigned long long)loading->options->pool_bytes);
+	if (*out_pages < per_block)
+		return error_set(loading->err, EINVAL,
+			"a pool of %llu bytes has %u pages of %zu bytes, a "
+			"block of the KV cache needs %u",
+			(unsigned long long)loading->options->pool_bytes,
+			*out_pages, page, per_block);
+	if (loading->kv_block_count > *out_pages / per_block)
+		loading->kv_block_count = *out_pages / per_block;
+	return 0;
+}
+
 static int create_pool(struct loading *loading, uint32_t *extents)
 {
 	const struct model_options *options = loading->options;
 	size_t page = page_size(loading);
 	size_t handle = options->base_handle_bytes ? options->base_handle_bytes
 						   : BASE_HANDLE_BYTES;
-	uint32_t kv_pages = 0, adapter_pages = 0;
+	uint32_t kv_pages = 0, adapter_pages = 0, movable;
 	int rc;
 
 	rc = measure_extents(loading, page, extents);
@@ -166,10 +193,16 @@ static int create_pool(struct loading *loading, uint32_t *extents)
 		return error_set(loading->err, EINVAL,
 			"%u pages for KV and %u for adapters are too many",
 			kv_pages, adapter_pages);
+	movable = kv_pages + adapter_pages;
+	if (options->pool_bytes) {
+		rc = choose_pool(loading, page, &movable);
+		if (rc)
+			return rc;
+	}
 	return page_pool_create(loading->vmm,
 		&(struct page_pool_config){
 			.page_size_bytes = page,
-			.movable_page_count = kv_pages + adapter_pages,
+			.movable_page_count = movable,
 			.extent_page_counts = extents,
 			.extent_count = FIRST_EXPERT_EXTENT +
 					loading->shape.layer_count,

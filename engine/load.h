@@ -43,7 +43,11 @@ struct model_options {
 	size_t page_size_bytes; /* 0 = by the model's size */
 	size_t base_handle_bytes; /* largest handle of base weights, 0 = 64 MiB */
 	enum dtype kv_type; /* DTYPE_F32 or DTYPE_BF16 */
-	uint64_t kv_token_count; /* that the KV cache holds at least */
+	/* That the KV cache may hold; 0 = as many as the pool has pages. */
+	uint64_t kv_token_count;
+	/* Pages beside the base, for KV and adapters; 0 = what KV takes and
+	 * the next three ask for. */
+	uint64_t pool_bytes;
 	uint32_t adapter_page_count; /* pages beside base and KV */
 	uint64_t adapter_expert_count; /* room for so many experts besides, */
 	uint32_t adapter_run_count; /* in so many runs (adapter and layer) */

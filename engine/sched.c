@@ -88,6 +88,11 @@ void sched_set_weight(struct sched *s, uint32_t name, uint32_t weight)
 	s->names[name].weight = weight;
 }
 
+void sched_set_block_count(struct sched *s, uint32_t block_count)
+{
+	s->config.block_count = block_count;
+}
+
 /* --- order --------------------------------------------------------------------- */
 
 /* Does a go before b? */

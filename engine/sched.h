@@ -59,7 +59,7 @@ struct sched_kv {
 
 struct sched_config {
 	uint32_t job_count; /* ids are below this */
-	uint32_t name_count; /* model names (adapter instances) */
+	uint32_t name_count; /* that share: model names */
 	uint32_t sequence_count; /* jobs that run at once */
 	uint32_t row_count; /* of a step */
 	uint32_t block_tokens;
@@ -109,6 +109,9 @@ void sched_destroy(struct sched *sched);
 
 /* Of a name; 1 where none was set. 1 .. SCHED_WEIGHT_MAX. */
 void sched_set_weight(struct sched *sched, uint32_t name, uint32_t weight);
+
+/* Blocks that there are in all, from now on. */
+void sched_set_block_count(struct sched *sched, uint32_t block_count);
 
 /* False: it could never run, even alone. The id must not be in use. */
 bool sched_submit(

@@ -126,6 +126,24 @@ const uint32_t *kv_block_pages(const struct kv_store *store, uint32_t block)
 	return pages_of(store, block);
 }
 
+uint32_t kv_store_block_count_max(const struct kv_store *store)
+{
+	return store->block_count_max;
+}
+
+uint32_t kv_store_free_pages(const struct kv_store *store)
+{
+	return page_pool_count(store->pool, PAGE_FREE);
+}
+
+uint32_t kv_store_free(const struct kv_store *store)
+{
+	uint32_t by_pages =
+		kv_store_free_pages(store) / store->layout.pages_per_block;
+
+	return by_pages < store->free.count ? by_pages : store->free.count;
+}
+
 uint32_t kv_store_used(const struct kv_store *store)
 {
 	return store->block_count_max - store->free.count;

@@ -104,6 +104,15 @@ uint32_t kv_block_references(const struct kv_store *store, uint32_t block);
 /* The pages of a block, in order; valid until its last put. */
 const uint32_t *kv_block_pages(const struct kv_store *store, uint32_t block);
 
+/* As it was made with; the pool may have fewer pages. */
+uint32_t kv_store_block_count_max(const struct kv_store *store);
+
+/* Free pages of the pool, which others may take, too. */
+uint32_t kv_store_free_pages(const struct kv_store *store);
+
+/* Blocks that kv_block_take() could hand out now. */
+uint32_t kv_store_free(const struct kv_store *store);
+
 uint32_t kv_store_used(const struct kv_store *store); /* blocks */
 
 void kv_store_check(const struct kv_store *store);
