@@ -41,9 +41,11 @@ static void *run_rank(void *arg)
 {
 	struct rank_thread *rank = arg;
 	struct node_threads *node = rank->node;
+	const struct engine_place place = {.segment = &node->segment,
+		.rank = rank->rank,
+		.stop = &rank->stop};
 
-	(void)engine_null_run(&node->segment, rank->rank, &node->setup->null,
-		&rank->stop, &rank->err);
+	(void)engine_null_run(&place, &node->setup->null, &rank->err);
 	return NULL;
 }
 

@@ -194,7 +194,8 @@ static void take_cores(uint32_t index, uint32_t count)
 		log_warn("cannot keep to a part of the cores");
 }
 
-static int run_cpu(struct role *role, struct error *err)
+static int run_cpu(
+	struct role *role, const struct engine_place *place, struct error *err)
 {
 	struct role_setup *setup = &role->setup;
 	const struct model_files files = {
@@ -209,12 +210,14 @@ static int run_cpu(struct role *role, struct error *err)
 		return error_set(
 			err, EINVAL, "%u weight files", files.weight_count);
 	take_cores(setup->cpu_index, setup->cpu_count);
-	return engine_serve_run(&role->segment, setup->rank, &setup->serve,
-		&files, &role->stop, err);
+	return engine_serve_run(place, &setup->serve, &files, err);
 }
 
 static int run_engine(struct role *role, struct error *err)
 {
+	const struct engine_place place = {.segment = &role->segment,
+		.rank = role->setup.rank,
+		.stop = &role->stop};
 	int rc;
 
 	if (role->setup.rank >= role->segment.shape.rank_count)
@@ -225,9 +228,8 @@ static int run_engine(struct role *role, struct error *err)
 	if (rc)
 		return rc;
 	if (role->setup.kind == ROLE_CPU_ENGINE)
-		return run_cpu(role, err);
-	return engine_null_run(&role->segment, role->setup.rank,
-		&role->setup.null, &role->stop, err);
+		return run_cpu(role, &place, err);
+	return engine_null_run(&place, &role->setup.null, err);
 }
 
 static int run(struct role *role, int setup_fd, struct error *err)

@@ -85,11 +85,16 @@ int engine_mail_post(
 	return 0;
 }
 
+bool engine_mail_pending(const struct engine_mail *mail)
+{
+	return __atomic_load_n(&mail->count, __ATOMIC_ACQUIRE) > 0;
+}
+
 bool engine_mail_take(struct engine_mail *mail, struct engine_command *out)
 {
 	struct letter *letter;
 
-	if (__atomic_load_n(&mail->count, __ATOMIC_ACQUIRE) == 0)
+	if (!engine_mail_pending(mail))
 		return false;
 	pthread_mutex_lock(&mail->lock);
 	letter = mail->first;

@@ -66,6 +66,9 @@ int engine_mail_post(
 /* The next command, whose files are the caller's now; false: none. */
 bool engine_mail_take(struct engine_mail *mail, struct engine_command *out);
 
+/* Would take find something? By any thread; a hint. */
+bool engine_mail_pending(const struct engine_mail *mail);
+
 void engine_mail_answer(
 	struct engine_mail *mail, const struct engine_answer *answer);
 

@@ -166,6 +166,15 @@ static void beat(struct null_engine *engine, struct mono now)
 	rank_beat(&engine->rank, engine->running_count, now);
 }
 
+/* The hook of rank_sleep(), and ours. */
+static bool pending(void *arg)
+{
+	const struct null_engine *engine = arg;
+
+	return !engine->in_step && engine->adapters &&
+	       rank_adapters_due(engine->adapters);
+}
+
 uint64_t null_turn(struct null_engine *engine, struct mono now)
 {
 	uint32_t work = 0;
@@ -174,7 +183,11 @@ uint64_t null_turn(struct null_engine *engine, struct mono now)
 		beat(engine, now);
 		return now.ns + RANK_RING_FULL_WAIT_NS;
 	}
+	if (engine->adapters && !engine->in_step)
+		work += rank_adapters_turn(engine->adapters, now);
 	work += rank_intake(&engine->rank, now);
+	if (engine->adapters)
+		rank_adapters_taken_in(engine->adapters, now);
 	if (engine->queue_count > 0 && now.ns - engine->sweep_ns >= SWEEP_NS)
 		sweep(engine, now);
 	if (!engine->in_step) {
@@ -189,7 +202,7 @@ uint64_t null_turn(struct null_engine *engine, struct mono now)
 	}
 	rank_flush(&engine->rank);
 	beat(engine, now);
-	if (work > 0)
+	if (work > 0 || pending(engine))
 		return 0;
 	if (engine->in_step && engine->step_end_ns < now.ns + RANK_BEAT_NS)
 		return engine->step_end_ns;
@@ -259,18 +272,36 @@ static int allocate(struct null_engine *engine, struct error *err)
 	return 0;
 }
 
-int null_open(const struct segment *segment, uint32_t rank,
+/* Control may be late with them; requests come after. */
+static void await_first_loads(struct null_engine *engine, const uint32_t *stop)
+{
+	struct rank *rank = &engine->rank;
+
+	while (engine->adapters && rank_adapters_opening(engine->adapters) &&
+		!__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
+		uint32_t seen = wake_arm(rank->wake);
+		struct mono now = mono_now();
+
+		beat(engine, now);
+		if (!rank_adapters_turn(engine->adapters, now))
+			wake_wait(
+				rank->wake, seen, mono_add(now, RANK_BEAT_NS));
+		wake_disarm(rank->wake);
+	}
+}
+
+int null_open(const struct engine_place *place,
 	const struct engine_null_options *options, struct null_engine *out,
 	struct error *err)
 {
 	struct rank_config config = {
-		.rank = rank,
+		.rank = place->rank,
 		.name = "null",
 		.vocab = options->vocab,
 		.position_count = options->position_count,
 		.row_count = options->row_count,
 		.eos_count = options->eos_count,
-		.hooks = {out, enqueue, end_request},
+		.hooks = {out, enqueue, end_request, pending},
 	};
 	int rc;
 
@@ -280,19 +311,23 @@ int null_open(const struct segment *segment, uint32_t rank,
 	if (rc)
 		return rc;
 	memcpy(config.eos, options->eos, sizeof(options->eos));
-	rc = rank_open(segment, &config, &out->rank, err);
+	rc = rank_open(place->segment, &config, &out->rank, err);
 	if (rc == 0)
 		rc = allocate(out, err);
+	if (rc == 0 && place->mail)
+		rc = null_adapters_open(out, place->mail, err);
 	if (rc) {
 		null_close(out);
 		return rc;
 	}
+	await_first_loads(out, place->stop);
 	rank_take_over(&out->rank, (struct mono){0});
 	return 0;
 }
 
 void null_close(struct null_engine *engine)
 {
+	null_adapters_close(engine);
 	free(engine->running);
 	free(engine->queue);
 	free(engine->in_queue);
@@ -300,12 +335,11 @@ void null_close(struct null_engine *engine)
 	memset(engine, 0, sizeof(*engine));
 }
 
-int engine_null_run(const struct segment *segment, uint32_t rank,
-	const struct engine_null_options *options, const uint32_t *stop,
-	struct error *err)
+int engine_null_run(const struct engine_place *place,
+	const struct engine_null_options *options, struct error *err)
 {
 	struct null_engine engine = {0};
-	int rc = null_open(segment, rank, options, &engine, err);
+	int rc = null_open(place, options, &engine, err);
 
 	if (rc)
 		return rc;
@@ -313,7 +347,7 @@ int engine_null_run(const struct segment *segment, uint32_t rank,
 	prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 	beat(&engine, mono_now());
 	rank_set_state(&engine.rank, BEAT_READY);
-	serve(&engine, stop);
+	serve(&engine, place->stop);
 	rank_set_state(&engine.rank, BEAT_ABSENT);
 	null_cancel_all(&engine, mono_now());
 	null_close(&engine);

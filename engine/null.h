@@ -9,6 +9,9 @@
  *        from one range of ids; log probabilities and alternatives are
  *        plausible numbers. Sampling parameters that would change a
  *        distribution are accepted and have no meaning here.
+ * Adapters: come and go by the place's mail as on a rank that computes
+ *        (rank_adapters.h), with bytes counted by their files' sizes; nothing
+ *        is read, and tokens do not depend on them.
  * Steps: up to row_count requests run, each gets one token a step. A step
  *        lasts step_us; with 0 the next one begins as soon as the token ring
  *        has taken the messages of the last.
@@ -37,16 +40,18 @@ struct engine_null_options {
 	uint32_t first_id, id_count;
 	uint32_t eos[ENGINE_NULL_EOS_COUNT_MAX];
 	uint32_t eos_count;
+	uint32_t adapter_count; /* instances at once, 0 = as many as numbers */
+	uint32_t first_loads; /* LOADs in the mail that are answered before
+				 the rank is ready */
 };
 
 /*
  * Take over the rank: fail what an earlier life left running, empty its
- * request ring, say BEAT_READY, and serve until *stop is not 0 (set it, then
- * wake_post() the rank's wake). What runs then is cancelled. The beat ends as
+ * request ring, answer the first loads, say BEAT_READY, and serve until *stop
+ * is not 0. What runs then is cancelled. The beat ends as
  * BEAT_ABSENT. -EINVAL for options that make no sense, -ENOMEM.
  */
-int engine_null_run(const struct segment *segment, uint32_t rank,
-	const struct engine_null_options *options, const uint32_t *stop,
-	struct error *err);
+int engine_null_run(const struct engine_place *place,
+	const struct engine_null_options *options, struct error *err);
 
 #endif

@@ -9,7 +9,13 @@
 
 #include "base/clock.h"
 #include "engine/null.h"
-#include "engine/rank.h"
+#include "engine/rank_adapters.h"
+
+/* What is pretended to be there of an instance. */
+struct null_adapter {
+	bool there;
+	uint64_t file_bytes;
+};
 
 struct null_engine {
 	struct rank rank;
@@ -21,12 +27,17 @@ struct null_engine {
 	uint32_t *running; /* owned, slot indices, [row_count] */
 	uint32_t running_count;
 
+	struct rank_adapters *adapters; /* NULL = none come or go */
+	struct null_adapter *instances; /* owned, [INSTANCE_COUNT_MAX] */
+	uint32_t instance_count; /* that are there */
+	uint64_t adapter_pages;
+
 	bool in_step;
 	uint64_t step_begin_ns, step_end_ns, last_end_ns;
 	uint64_t sweep_ns;
 };
 
-int null_open(const struct segment *segment, uint32_t rank,
+int null_open(const struct engine_place *place,
 	const struct engine_null_options *options, struct null_engine *out,
 	struct error *err);
 void null_close(struct null_engine *engine);
@@ -39,6 +50,13 @@ uint64_t null_turn(struct null_engine *engine, struct mono now);
 
 /* Cancel what is queued or runs, and tell the dataplane. */
 void null_cancel_all(struct null_engine *engine, struct mono now);
+
+/* --- null_adapters.c: adapters that come and go ------------------------------ */
+
+/* Takes the mail from now on. -ENOMEM. */
+int null_adapters_open(struct null_engine *engine, struct engine_mail *mail,
+	struct error *err);
+void null_adapters_close(struct null_engine *engine);
 
 /* --- null_token.c: one token ------------------------------------------------ */
 

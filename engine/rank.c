@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/rank.h"
+#include "engine/rank_adapters.h"
 
 /* --- messages out ----------------------------------------------------------- */
 
@@ -98,10 +98,14 @@ void rank_finish(
 {
 	struct rank_request *request = &rank->requests[slot_index];
 	struct request_slot *slot = segment_slot(rank->segment, slot_index);
-	bool failed = reason == FINISH_NONE || reason == FINISH_NO_TOKEN;
+	bool failed = reason == FINISH_NONE || reason == FINISH_NO_TOKEN ||
+		      reason == FINISH_ENGINE_LOST;
 
 	if (request->own == ENGINE_QUEUED)
 		rank->waiting--;
+	if (request->holds)
+		rank_adapters_release(rank->adapters, request->instance);
+	request->holds = false;
 	record_times(rank, &request->times);
 	/* The last token's time is there since the token. */
 	slot->engine_times.scheduled_ns = request->times.scheduled_ns;
@@ -151,6 +155,8 @@ void rank_sleep(struct rank *rank, const uint32_t *stop, const uint32_t *ready,
 	/* What came between the turn and the arming, and a stop. */
 	if (!__atomic_load_n(stop, __ATOMIC_ACQUIRE) &&
 		!(ready && __atomic_load_n(ready, __ATOMIC_ACQUIRE)) &&
+		!(rank->config.hooks.pending &&
+			rank->config.hooks.pending(rank->config.hooks.arg)) &&
 		(rank->outbox.count > 0 || !has_messages(rank->request_ring)))
 		wake_wait(rank->wake, seen, until);
 	wake_disarm(rank->wake);

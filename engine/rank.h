@@ -14,6 +14,9 @@
  *        they are needed, and what is read is checked each time.
  * Outbox: keeps what the token ring could not take. No step begins and no
  *        message is taken in before it is empty, so it is bounded.
+ * Adapters: a request holds its instance from intake to its end; one whose
+ *        instance is not resident here ends as FINISH_ENGINE_LOST
+ *        (rank_adapters.h).
  * Trust: whatever is read from the segment is copied once and checked; a bad
  *        value fails its request, or is counted and dropped.
  * Ownership: the segment is borrowed from open to close.
@@ -37,6 +40,18 @@
 #define RANK_RING_FULL_WAIT_NS (50 * NS_PER_US)
 #define RANK_EOS_COUNT_MAX 16
 
+struct engine_mail;
+struct rank_adapters;
+
+/* Where an engine serves; all of it is borrowed while it runs. */
+struct engine_place {
+	const struct segment *segment;
+	uint32_t rank;
+	struct engine_mail *mail; /* NULL = no adapter comes or goes */
+	/* Not 0 = it is to end: set it, then wake_post() the rank's wake. */
+	const uint32_t *stop;
+};
+
 /* The place of the next record in a chain of payload pages. */
 struct rank_cursor {
 	uint32_t page; /* index, checked; PAYLOAD_NONE = none */
@@ -48,7 +63,8 @@ struct rank_request {
 	uint32_t generation;
 	/* copied and checked at intake */
 	struct request_params params;
-	uint32_t prompt_page, log_page, instance, epoch;
+	uint32_t prompt_page, log_page, instance, epoch, name;
+	bool holds; /* its adapter's instance, from intake to its end */
 	uint64_t submitted_ns;
 	/* output */
 	uint32_t output_count;
@@ -64,6 +80,8 @@ struct rank_hooks {
 	void (*submitted)(void *arg, uint32_t slot_index, struct mono now);
 	/* It shall end: rank_finish() now, or once no step runs it. */
 	void (*end)(void *arg, uint32_t slot_index, enum finish_reason reason);
+	/* Is there something to do that no message told of? NULL = never. */
+	bool (*pending)(void *arg);
 };
 
 struct rank_config {
@@ -93,6 +111,7 @@ struct rank {
 	struct wake *wake, *front_wake;
 	struct rank_request *requests; /* owned, [slot_count] */
 	uint32_t waiting; /* requests that are QUEUED */
+	struct rank_adapters *adapters; /* borrowed; NULL = there are none */
 	struct rank_outbox outbox;
 };
 
@@ -153,6 +172,13 @@ void rank_take_over(struct rank *rank, struct mono now);
 
 /* What has been closed by the dataplane ends, told or not. */
 void rank_sweep_closed(struct rank *rank);
+
+/*
+ * Where the request ring ends now, and whether all up to there has been taken
+ * in.
+ */
+uint32_t rank_ring_mark(const struct rank *rank);
+bool rank_ring_passed(const struct rank *rank, uint32_t mark);
 
 /* --- rank_log.c: payload pages ------------------------------------------------ */
 

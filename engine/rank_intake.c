@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "engine/rank.h"
+#include "engine/rank_adapters.h"
 
 static void drop_bad(struct rank *rank)
 {
@@ -59,7 +59,8 @@ static bool request_ok(
 	const struct request_params *params = &request->params;
 	uint32_t positions = rank->config.position_count;
 
-	return params->prompt_count >= 1 && params->prompt_count < positions &&
+	return request->name < ADAPTER_ENTRY_COUNT_MAX &&
+	       params->prompt_count >= 1 && params->prompt_count < positions &&
 	       params->output_max >= 1 &&
 	       params->output_max <= positions - params->prompt_count &&
 	       params->logprob_count <= LOGPROB_TOP_MAX &&
@@ -89,6 +90,7 @@ static bool copy_request(struct rank *rank, uint32_t slot_index,
 		.log_page = slot->log_page,
 		.instance = slot->instance,
 		.epoch = slot->epoch,
+		.name = slot->name,
 		.top = {slot->top_page, 0},
 		.submitted_ns = slot->times.submitted_ns,
 	};
@@ -119,6 +121,24 @@ static bool begin_request(
 	__atomic_store_n(&slot->engine_generation, request->generation,
 		__ATOMIC_RELAXED);
 	return true;
+}
+
+/* A checked request goes to the engine, with its adapter if it has one. */
+static void hand_on(struct rank *rank, uint32_t slot_index, struct mono now)
+{
+	struct rank_request *request = &rank->requests[slot_index];
+
+	bool base = request->instance == 0 && request->epoch == 0;
+
+	if (!base)
+		request->holds = rank->adapters &&
+				 rank_adapters_hold(rank->adapters,
+					 request->instance, request->epoch);
+	if (base || request->holds)
+		rank->config.hooks.submitted(
+			rank->config.hooks.arg, slot_index, now);
+	else
+		rank_finish(rank, slot_index, FINISH_ENGINE_LOST);
 }
 
 /* Of a request that was taken over the message may come once more. */
@@ -160,8 +180,7 @@ static void submit(
 		rank_finish(rank, message->slot, FINISH_NONE);
 		return;
 	}
-	rank->config.hooks.submitted(
-		rank->config.hooks.arg, message->slot, now);
+	hand_on(rank, message->slot, now);
 }
 
 static void take(
@@ -206,6 +225,16 @@ uint32_t rank_intake(struct rank *rank, struct mono now)
 	count += ring_pop(
 		rank->control_ring, rank->control_count, messages, RANK_BURST);
 	return count;
+}
+
+uint32_t rank_ring_mark(const struct rank *rank)
+{
+	return __atomic_load_n(&rank->request_ring->head, __ATOMIC_ACQUIRE);
+}
+
+bool rank_ring_passed(const struct rank *rank, uint32_t mark)
+{
+	return (int32_t)(rank->request_ring->tail - mark) >= 0;
 }
 
 void rank_sweep_closed(struct rank *rank)
@@ -302,8 +331,7 @@ static void go_on(struct rank *rank, uint32_t slot_index,
 	if (reason != FINISH_NONE)
 		rank_finish(rank, slot_index, reason);
 	else
-		rank->config.hooks.submitted(
-			rank->config.hooks.arg, slot_index, now);
+		hand_on(rank, slot_index, now);
 }
 
 /*

@@ -64,6 +64,7 @@ static void beat(struct serve *serve)
 static void next_step(struct serve *serve)
 {
 	serve_end_due(serve);
+	serve_adapters_turn(serve);
 	serve_begin(serve);
 	/* From here on the step runs beside us. */
 	serve_tell_all(serve);
@@ -78,6 +79,17 @@ static int give_up_weights(struct serve *serve, struct error *err)
 		"rank %u: the weights in memory are not what was read; the "
 		"next start reads them again",
 		serve->rank.config.rank);
+}
+
+/* The rank's hook, and ours. */
+static bool may_go_on(const struct serve *serve)
+{
+	return !serve->in_flight && serve_adapters_due(serve);
+}
+
+static bool pending(void *arg)
+{
+	return may_go_on(arg);
 }
 
 int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err)
@@ -102,10 +114,11 @@ int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err)
 		next_step(serve);
 	rank_flush(&serve->rank);
 	work = rank_intake(&serve->rank, serve->now);
+	serve_adapters_taken_in(serve);
 	sweep(serve);
 	rank_flush(&serve->rank);
 	beat(serve);
-	if (work > 0)
+	if (work > 0 || may_go_on(serve))
 		*out_until = 0;
 	else if (!serve->in_flight && sched_waiting(serve->sched) > 0)
 		*out_until = serve->now.ns + STUCK_WAIT_NS;
@@ -175,7 +188,13 @@ static int check_options(
 	if (options->kv_type != DTYPE_F32 && options->kv_type != DTYPE_BF16)
 		return error_set(
 			err, EINVAL, "cpu engine: the cache holds f32 or bf16");
-	if (options->kv_token_count < 2)
+	if (options->adapter_count >= INSTANCE_COUNT_MAX)
+		return error_set(err, EINVAL,
+			"cpu engine: %u adapters at once; up to %d are "
+			"possible",
+			options->adapter_count, INSTANCE_COUNT_MAX - 1);
+	if (options->kv_token_count < 2 &&
+		(options->kv_token_count == 1 || options->pool_bytes == 0))
 		return error_set(err, EINVAL,
 			"cpu engine: a cache of %llu tokens holds no request",
 			(unsigned long long)options->kv_token_count);
@@ -203,9 +222,8 @@ static void show_life(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 	__atomic_store_n(&mark->beat_ns, mono_now().ns, __ATOMIC_RELAXED);
 }
 
-static int open_model(struct serve *serve, const struct segment *segment,
-	uint32_t rank, const struct model_files *files, enum cpu_isa isa,
-	struct error *err)
+static int open_model(struct serve *serve, const struct engine_place *place,
+	const struct model_files *files, enum cpu_isa isa, struct error *err)
 {
 	const struct engine_serve_options *options = &serve->options;
 	struct model_options load = {
@@ -214,15 +232,23 @@ static int open_model(struct serve *serve, const struct segment *segment,
 		.page_size_bytes = options->page_size_bytes,
 		.kv_type = (enum dtype)options->kv_type,
 		.kv_token_count = options->kv_token_count,
+		.pool_bytes = options->pool_bytes,
+		.instance_count_max = options->adapter_count + 1,
+		.adapter_slot_count_max = options->adapter_slot_count,
 		.progress = show_life,
-		.progress_arg = segment_beat(segment, ROLE_INDEX_RANK0 + rank),
+		.progress_arg = segment_beat(
+			place->segment, ROLE_INDEX_RANK0 + place->rank),
 	};
 	int rc;
 
+	if (options->adapter_slot_count == 0)
+		load.adapter_slot_count_max =
+			options->adapter_count * SERVE_ADAPTER_SLOTS;
 	load.keep = serve->keep ? &serve->keep->model : NULL;
 	rc = model_load(&serve->vmm, files, &load, &serve->model, err);
 	if (rc == 0 && serve->model->was_kept)
-		log_info("rank %u: the weights are still in memory", rank);
+		log_info("rank %u: the weights are still in memory",
+			place->rank);
 	return rc;
 }
 
@@ -260,24 +286,24 @@ static int open_verify(struct serve *serve, struct error *err)
 		&serve->verify, err);
 }
 
-static int open_rank(struct serve *serve, const struct segment *segment,
-	uint32_t rank, struct error *err)
+static int open_rank(struct serve *serve, const struct engine_place *place,
+	struct error *err)
 {
 	const struct generation_config *generation = &serve->model->generation;
 	struct rank_config config = {
-		.rank = rank,
+		.rank = place->rank,
 		.name = "cpu",
 		.vocab = serve->model->config.vocab,
 		.position_count = serve->position_count,
 		.row_count = serve->options.sequence_count,
 		.eos_count = generation->eos_count,
 		.resume = serve->options.resume != 0,
-		.hooks = {serve, serve_submitted, serve_end},
+		.hooks = {serve, serve_submitted, serve_end, pending},
 	};
 
 	_Static_assert(RANK_EOS_COUNT_MAX >= EOS_TOKEN_COUNT_MAX, "all fit");
 	memcpy(config.eos, generation->eos, sizeof(generation->eos));
-	return rank_open(segment, &config, &serve->rank, err);
+	return rank_open(place->segment, &config, &serve->rank, err);
 }
 
 static int open_compute(
@@ -354,11 +380,10 @@ static int learn_costs(
 static int open_sched(struct serve *serve, struct error *err)
 {
 	const struct kv_layout *layout = kv_store_layout(serve->model->kv);
-	uint32_t blocks =
-		kv_layout_blocks(layout, serve->options.kv_token_count);
+	uint32_t blocks = kv_store_block_count_max(serve->model->kv);
 	const struct sched_config config = {
 		.job_count = serve->rank.segment->shape.slot_count,
-		.name_count = 1, /* the base; adapters come with their store */
+		.name_count = ADAPTER_ENTRY_COUNT_MAX,
 		.sequence_count = serve->options.sequence_count,
 		.row_count = serve->options.row_count,
 		.block_tokens = layout->block_tokens,
@@ -393,6 +418,7 @@ void serve_close(struct serve *serve)
 		i++)
 		if (serve->lanes[i].slot != SLOT_NONE)
 			kv_cache_release(serve->cache, &serve->lanes[i].chain);
+	serve_adapters_close(serve);
 	verify_stop(serve->verify);
 	compute_destroy(serve->compute);
 	for (uint32_t i = 0; serve->lanes && i < serve->options.sequence_count;
@@ -413,8 +439,20 @@ void serve_close(struct serve *serve)
 	free(serve);
 }
 
-static int open_parts(struct serve *serve, const struct segment *segment,
-	uint32_t rank, const struct model_files *files, struct error *err)
+/* A request that needs more than the pool has could never run. */
+static uint32_t position_count(const struct serve *serve)
+{
+	const struct model *model = serve->model;
+	uint64_t most = (uint64_t)kv_store_block_count_max(model->kv) *
+			kv_store_layout(model->kv)->block_tokens;
+	uint32_t count = engine_serve_positions(
+		&serve->options, model->config.position_count);
+
+	return count < most ? count : (uint32_t)most;
+}
+
+static int open_parts(struct serve *serve, const struct engine_place *place,
+	const struct model_files *files, struct error *err)
 {
 	enum cpu_isa isa;
 	int rc = check_options(&serve->options, err);
@@ -424,22 +462,41 @@ static int open_parts(struct serve *serve, const struct segment *segment,
 	if (rc == 0)
 		rc = open_memory(serve, err);
 	if (rc == 0)
-		rc = open_model(serve, segment, rank, files, isa, err);
+		rc = open_model(serve, place, files, isa, err);
 	if (rc)
 		return rc;
-	serve->position_count = engine_serve_positions(
-		&serve->options, serve->model->config.position_count);
-	rc = open_rank(serve, segment, rank, err);
+	serve->position_count = position_count(serve);
+	rc = open_rank(serve, place, err);
 	if (rc == 0)
 		rc = open_verify(serve, err);
 	if (rc == 0)
 		rc = open_compute(serve, isa, err);
 	if (rc == 0)
 		rc = open_lanes(serve, err);
-	return rc ? rc : open_sched(serve, err);
+	if (rc == 0)
+		rc = open_sched(serve, err);
+	if (rc == 0 && place->mail)
+		rc = serve_adapters_open(serve, place->mail, err);
+	return rc;
 }
 
-int serve_open(const struct segment *segment, uint32_t rank,
+/* What requests of an earlier life hold has to be there before them. */
+static void await_first_loads(struct serve *serve, const uint32_t *stop)
+{
+	while (serve_adapters_opening(serve) &&
+		!__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
+		uint32_t seen = wake_arm(serve->rank.wake);
+
+		serve->now = mono_now();
+		beat(serve);
+		if (!serve_adapters_turn(serve))
+			wake_wait(serve->rank.wake, seen,
+				mono_add(serve->now, RANK_BEAT_NS));
+		wake_disarm(serve->rank.wake);
+	}
+}
+
+int serve_open(const struct engine_place *place,
 	const struct engine_serve_options *options,
 	const struct model_files *files, struct serve **out, struct error *err)
 {
@@ -449,11 +506,12 @@ int serve_open(const struct segment *segment, uint32_t rank,
 	if (!serve)
 		return error_set(err, ENOMEM, "no memory for an engine");
 	serve->options = *options;
-	rc = open_parts(serve, segment, rank, files, err);
+	rc = open_parts(serve, place, files, err);
 	if (rc) {
 		serve_close(serve);
 		return rc;
 	}
+	await_first_loads(serve, place->stop);
 	serve->now = mono_now();
 	rank_take_over(&serve->rank, serve->now);
 	beat(serve);
@@ -461,13 +519,12 @@ int serve_open(const struct segment *segment, uint32_t rank,
 	return 0;
 }
 
-int engine_serve_run(const struct segment *segment, uint32_t rank,
+int engine_serve_run(const struct engine_place *place,
 	const struct engine_serve_options *options,
-	const struct model_files *files, const uint32_t *stop,
-	struct error *err)
+	const struct model_files *files, struct error *err)
 {
 	struct serve *serve = NULL;
-	int rc = serve_open(segment, rank, options, files, &serve, err);
+	int rc = serve_open(place, options, files, &serve, err);
 
 	if (rc)
 		return rc;
@@ -475,7 +532,7 @@ int engine_serve_run(const struct segment *segment, uint32_t rank,
 	/* A step of a millisecond must not begin late. */
 	prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 	rank_set_state(&serve->rank, BEAT_READY);
-	rc = run(serve, stop, err);
+	rc = run(serve, place->stop, err);
 	/* A broken one says nothing more: the next life goes on from the logs. */
 	if (rc == 0) {
 		rank_set_state(&serve->rank, BEAT_ABSENT);

@@ -18,6 +18,12 @@
  * Resume: after a death the next life takes its requests over and computes
  *        their tokens again from prompt and log (base/segment.h); with
  *        memory_fd the weights are still in their pages.
+ * Adapters: come and go by the place's mail while requests run
+ *        (rank_adapters.h). Their pages are the pool's, as those of KV are: a
+ *        load takes free ones, then those of idle prefixes, then it waits for
+ *        requests to end while none is begun, at most load_wait_ns; it never
+ *        takes what one request of the greatest length needs. Nothing that
+ *        runs is put aside for a load.
  * Bounds: a request that cannot fit alone is refused by the rank's number of
  *        positions; waiting requests are bounded by the slots.
  * Threads: runs on the calling thread and starts those that compute; *stop may
@@ -32,8 +38,12 @@
 #include "base/error.h"
 #include "base/segment.h"
 #include "engine/files.h"
+#include "engine/rank.h"
 
 #define SERVE_CORE_COUNT_MAX 1024
+#define SERVE_LOAD_WAIT_NS (30 * NS_PER_S)
+/* Experts of a layer that an instance has room for, unless told. */
+#define SERVE_ADAPTER_SLOTS 16u
 
 struct engine_serve_options {
 	uint32_t thread_count; /* that compute; 0 = one per core */
@@ -43,24 +53,32 @@ struct engine_serve_options {
 	uint32_t budget_percent; /* engine/sched.h */
 	uint32_t kv_type; /* enum dtype: DTYPE_F32 or DTYPE_BF16 */
 	uint64_t step_max_ns;
-	uint64_t kv_token_count; /* that the cache holds */
+	uint64_t kv_token_count; /* that the cache may hold; 0 = as many as
+				    the pool has pages */
+	uint64_t pool_bytes; /* pages that KV and adapters share, 0 = what
+				kv_token_count takes */
 	uint64_t page_size_bytes; /* 0 = by the model's size */
 	int32_t memory_fd; /* a memory file that outlives this process and is
 			      borrowed, -1 = none */
 	uint32_t resume; /* 1 = take over what an earlier life had begun */
+	uint32_t adapter_count; /* instances at once, beside the base */
+	uint32_t adapter_slot_count; /* experts of theirs in a layer, 0 = 16
+					for each instance */
+	uint32_t first_loads; /* LOADs in the mail that are answered before
+				 the rank is ready */
+	uint64_t load_wait_ns; /* how long a load waits for pages that
+				  requests hold, 0 = SERVE_LOAD_WAIT_NS */
 };
 
 /*
- * Load the model, measure how long steps take, take over what an earlier life
- * left, say BEAT_READY, and serve until *stop is not 0 (set it, then
- * wake_post() the rank's wake). What runs then is cancelled. The beat ends as
- * BEAT_ABSENT. The files may be closed afterwards. -EINVAL, -ENOMEM, -EIO:
- * each names what it was.
+ * Load the model, measure how long steps take, answer the first loads, take
+ * over what an earlier life left, say BEAT_READY, and serve until *stop is not
+ * 0. What runs then is cancelled. The beat ends as BEAT_ABSENT. The files may
+ * be closed afterwards. -EINVAL, -ENOMEM, -EIO: each names what it was.
  */
-int engine_serve_run(const struct segment *segment, uint32_t rank,
+int engine_serve_run(const struct engine_place *place,
 	const struct engine_serve_options *options,
-	const struct model_files *files, const uint32_t *stop,
-	struct error *err);
+	const struct model_files *files, struct error *err);
 
 /* Tokens that a request can have at most with these options. */
 static inline uint32_t engine_serve_positions(
@@ -71,7 +89,7 @@ static inline uint32_t engine_serve_positions(
 
 	if (options->position_count > 0 && options->position_count < count)
 		count = options->position_count;
-	return options->kv_token_count < count
+	return options->kv_token_count > 0 && options->kv_token_count < count
 		       ? (uint32_t)options->kv_token_count
 		       : count;
 }

@@ -67,7 +67,7 @@ bool lane_params_ok(const struct serve *serve, const struct rank_request *r)
 	       in_range(p->repetition_penalty, 1e-6f, 1e6f) &&
 	       in_range(p->presence_penalty, -1e6f, 1e6f) &&
 	       in_range(p->frequency_penalty, -1e6f, 1e6f) &&
-	       p->mask == PAYLOAD_NONE && r->instance == INSTANCE_BASE &&
+	       p->mask == PAYLOAD_NONE &&
 	       rank_top_count(r) <= serve->model->config.vocab;
 }
 
@@ -224,6 +224,7 @@ bool lane_fill(const struct serve *serve, struct lane *lane, uint32_t slot)
 		return false;
 	lane->count = p->prompt_count + r->output_count;
 	lane->prompt_count = p->prompt_count;
+	lane->row = serve_adapters_row(serve, r->instance);
 	lane->ends = false;
 	copy_params(p, &lane->params);
 	if (!fill_biases(serve, lane, p->bias_page))

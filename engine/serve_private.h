@@ -11,6 +11,7 @@
  *   serve_lane.c     one lane
  *   serve_step.c     plan -> rows, samples -> tokens
  *   serve_measure.c  how long steps take
+ *   serve_adapters.c adapters that come and go
  */
 #ifndef HEDDLE_ENGINE_SERVE_PRIVATE_H
 #define HEDDLE_ENGINE_SERVE_PRIVATE_H
@@ -32,6 +33,7 @@ struct lane {
 	enum finish_reason ending; /* why */
 	uint32_t count; /* tokens known */
 	uint32_t prompt_count;
+	uint32_t row; /* of the expert map */
 	struct sample_params params; /* all but position and use_count */
 	uint32_t use_count;
 	bool has_uses; /* some penalty is asked for */
@@ -62,6 +64,8 @@ struct serve_keep {
 	struct verify_sum sum; /* of the pages */
 };
 
+struct serve_adapters; /* serve_adapters.c */
+
 struct serve {
 	struct rank rank;
 	struct engine_serve_options options;
@@ -72,6 +76,8 @@ struct serve {
 	struct compute *compute;
 	struct kv_cache *cache;
 	struct sched *sched;
+	struct serve_adapters *adapters; /* NULL = there are none */
+	uint32_t wanted_pages; /* that a load waits for */
 	uint32_t position_count, block_max, use_mask;
 	struct lane *lanes; /* owned, [sequence_count] */
 	uint32_t *lane_of; /* owned, [slot_count] */
@@ -88,8 +94,11 @@ struct serve {
 
 /* --- serve.c --------------------------------------------------------------------- */
 
-/* Everything up to BEAT_READY, what an earlier life left included. */
-int serve_open(const struct segment *segment, uint32_t rank,
+/*
+ * Everything up to BEAT_READY, what an earlier life left included; waits for
+ * the first loads, or *stop.
+ */
+int serve_open(const struct engine_place *place,
 	const struct engine_serve_options *options,
 	const struct model_files *files, struct serve **out, struct error *err);
 
@@ -158,6 +167,33 @@ int serve_collect(struct serve *serve, struct error *err);
  */
 bool serve_tell(struct serve *serve, struct outcome *outcome);
 void serve_tell_all(struct serve *serve);
+
+/* --- serve_adapters.c --------------------------------------------------------------- */
+
+/* Takes the mail from now on. -ENOMEM. */
+int serve_adapters_open(
+	struct serve *serve, struct engine_mail *mail, struct error *err);
+
+/* Every adapter goes; no step runs. Takes what open left after an error. */
+void serve_adapters_close(struct serve *serve);
+
+/* Between steps. True: there is more to do at once. */
+bool serve_adapters_turn(struct serve *serve);
+
+/* Would a turn do something? */
+bool serve_adapters_due(const struct serve *serve);
+
+/* Messages were taken in. */
+void serve_adapters_taken_in(struct serve *serve);
+
+/* Some of the first loads have not been answered. */
+bool serve_adapters_opening(const struct serve *serve);
+
+/* Assert all invariants. */
+void serve_adapters_check(const struct serve *serve);
+
+/* The expert map's row of an instance that a request holds, or of the base. */
+uint32_t serve_adapters_row(const struct serve *serve, uint32_t instance);
 
 /* --- serve_measure.c --------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 
+#include "base/check.h"
 #include "engine/serve_private.h"
 
 static struct lane *lane_of(struct serve *serve, uint32_t slot_index)
@@ -22,7 +23,7 @@ void serve_submitted(void *arg, uint32_t slot_index, struct mono now)
 	struct serve *serve = arg;
 	const struct rank_request *r = &serve->rank.requests[slot_index];
 	const struct sched_job job = {
-		.name = r->instance,
+		.name = r->name,
 		.priority = r->params.priority,
 		.token_count = r->params.prompt_count + r->output_count,
 		.token_max = r->params.prompt_count + r->params.output_max,
@@ -152,6 +153,10 @@ void serve_stop(void *arg, uint32_t slot_index, bool preempted)
 uint32_t serve_available(void *arg)
 {
 	const struct serve *serve = arg;
+	uint32_t blocks = kv_cache_available(serve->cache);
+	uint32_t per_block = kv_store_layout(serve->model->kv)->pages_per_block;
+	uint32_t wanted = (uint32_t)div_up(serve->wanted_pages, per_block);
 
-	return kv_cache_available(serve->cache);
+	/* What a load waits for is not for requests that come later. */
+	return blocks > wanted ? blocks - wanted : 0;
 }

@@ -28,14 +28,13 @@ static void fill_part(
 {
 	const struct lane *lane = lane_of_part(serve, part);
 	uint32_t per_block = kv_store_layout(serve->model->kv)->pages_per_block;
-	uint32_t instance = lane->chain.key.instance;
 	uint32_t sequence = step_add_sequence(
 		step, lane->pages, lane->chain.block_count * per_block);
 	uint32_t row = 0;
 
 	for (uint32_t i = part->first; i < part->first + part->count; i++)
 		row = step_add_row(
-			step, lane->tokens[i], i, sequence, instance);
+			step, lane->tokens[i], i, sequence, lane->row);
 	if (part->sample) {
 		struct sample_params params =
 			lane_params(serve, lane, lane->count);

@@ -13,10 +13,13 @@
 #define COUNT 900u
 #define STEP_NS (100 * NS_PER_US)
 
+static const uint32_t never;
+
 /* The dataplane's part, played by the test. */
 struct stage {
 	struct segment segment;
 	int fd;
+	struct engine_place place;
 	struct null_engine engine;
 	struct mono now;
 	uint32_t page_next; /* pages are handed out once, ascending */
@@ -44,11 +47,12 @@ static void open_stage(
 	struct error err = {0};
 
 	memset(stage, 0, sizeof(*stage));
+	stage->place = (struct engine_place){
+		.segment = &stage->segment, .rank = 1, .stop = &never};
 	CU_ASSERT_EQUAL_FATAL(
 		segment_create(&shape, &stage->segment, &stage->fd, &err), 0);
 	CU_ASSERT_EQUAL_FATAL(
-		null_open(&stage->segment, 1, options, &stage->engine, &err),
-		0);
+		null_open(&stage->place, options, &stage->engine, &err), 0);
 	stage->now.ns = NS_PER_S;
 }
 
@@ -693,7 +697,7 @@ static void test_null_open__ends_what_an_earlier_life_left(void)
 	prepare(&stage, 3, 5);
 	tell(&stage, RING_SUBMIT, 3, 0); /* which nobody has seen */
 	CU_ASSERT_EQUAL_FATAL(
-		null_open(&stage.segment, 1, &options, &stage.engine, &err), 0);
+		null_open(&stage.place, &options, &stage.engine, &err), 0);
 	for (uint32_t i = 0; i < 2; i++) {
 		CU_ASSERT_EQUAL(segment_slot(&stage.segment, i)->engine_state,
 			ENGINE_FAILED);
@@ -730,8 +734,7 @@ static void test_null_open__options(void)
 	for (int i = 0; i < 6; i++) {
 		struct error err = {0};
 
-		CU_ASSERT_EQUAL(
-			null_open(&stage.segment, 0, &bad[i], &engine, &err),
+		CU_ASSERT_EQUAL(null_open(&stage.place, &bad[i], &engine, &err),
 			-EINVAL);
 		CU_ASSERT_TRUE(error_is_set(&err));
 	}
@@ -750,8 +753,9 @@ static void *run_engine(void *arg)
 	struct runner *runner = arg;
 	struct error err = {0};
 
-	runner->rc = engine_null_run(&runner->stage->segment, 1,
-		&runner->options, &runner->stop, &err);
+	runner->stage->place.stop = &runner->stop;
+	runner->rc =
+		engine_null_run(&runner->stage->place, &runner->options, &err);
 	return NULL;
 }
 

@@ -49,7 +49,9 @@ static void open_rank(struct stage *stage)
 		.eos = {EOS},
 		.eos_count = 1,
 		.resume = true,
-		.hooks = {stage, on_submitted, on_end},
+		.hooks = {.arg = stage,
+			.submitted = on_submitted,
+			.end = on_end},
 	};
 	struct error err = {0};
 
@@ -128,6 +130,7 @@ static struct request_slot *prepare(
 	slot->front_state = FRONT_SUBMITTED;
 	slot->generation++;
 	slot->rank = 1;
+	slot->instance = slot->epoch = slot->name = 0;
 	slot->finish_at = UINT32_MAX;
 	slot->prompt_page = take_pages(stage, 1);
 	slot->log_page = take_pages(

@@ -80,15 +80,19 @@ $(call test,step,engine/step.c base/error.c)
 $(call test,reader,tests/fake/fake_os.c engine/reader.c base/error.c,$(uring))
 $(call test,load,tests/fake/fake_os.c tests/st_builder.c tests/load_check.c \
 	control/model_dir.c $(library_c),$(allocators) $(mappers) $(files) $(uring))
-rank_c = $(wildcard engine/rank*.c)
-$(call test,null,engine/null.c engine/null_token.c $(rank_c) \
+rank_c = $(wildcard engine/rank*.c) engine/mail.c engine/files.c \
+	base/adapters.c base/log.c
+$(call test,null,$(wildcard engine/null*.c) $(rank_c) \
 	base/segment.c base/counters.c base/ring.c base/request.c base/wake.c \
 	base/clock.c base/error.c)
 $(call test,rank,$(rank_c) base/segment.c base/counters.c base/ring.c \
 	base/request.c base/wake.c base/clock.c base/error.c)
 $(call test,sched,engine/sched.c engine/sched_model.c tests/fake/fake_os.c,\
 	$(allocators))
-$(call test,serve,tests/fake/fake_os.c $(engine_test_c),$(allocators))
+serve_test_c = tests/serve_case.c tests/adapter_case.c tests/st_builder.c \
+	$(engine_test_c)
+$(call test,serve,tests/fake/fake_os.c $(serve_test_c),$(allocators))
+$(call test,live_adapters,$(serve_test_c))
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 $(call test,adapter_plan,tests/fake/fake_os.c tests/adapter_case.c \
@@ -190,7 +194,7 @@ $(call test,control,control/control_socket.c control/command.c \
 node_test_c = $(addprefix control/node_,setup.c texts.c listen.c \
 	threads.c tls.c) \
 	control/role_channel.c control/keys.c control/model_dir.c \
-	engine/null.c engine/null_token.c $(rank_c) engine/files.c \
+	$(wildcard engine/null*.c) $(rank_c) engine/files.c \
 	$(filter-out tests/%,$(config_test_c)) $(options_c) $(front_c)
 $(call test,node,$(sort $(node_test_c)))
 
