@@ -11,6 +11,7 @@
 #   make compare-tokenizers    beside Hugging Face's
 #   make bench-text            how fast the tokenizer is
 #   make bench-frontend        the front end beside a bare loop
+#   make bench-serve           the batching engine beside llama.cpp
 #   make compare-load-tool     GuideLLM completes a run (downloads 700 MB)
 #   make soak-frontend         an hour of load (SECONDS=N): nothing is left
 #   make gpu-probe, make gpu-bundle, make cuda: see docs/gpu-runs.md

@@ -7,7 +7,8 @@
  *             control characters in the text come out as '?'.
  * Form:       "level: text" on stderr, or syslog without the level.
  * Threads:    log_open() before threads start; the others from any thread
- *             (a line is one write(2)). Never on the data path.
+ *             (a line is one write(2)). Never on the data path, but for
+ *             what only the debug level shows.
  */
 #ifndef HEDDLE_BASE_LOG_H
 #define HEDDLE_BASE_LOG_H

@@ -210,6 +210,7 @@ static int open_peer(struct bench *b, struct error *err)
 	b->peer_config.cores = b->cores;
 	b->peer_config.vocab = b->model.vocab;
 	b->peer_config.token_count = b->engine.config.token_count;
+	b->peer_config.sequence_count = CPU_SEQUENCE_COUNT_MAX;
 	rc = cpu_peer_open(&b->peer, &b->peer_config, err);
 	if (rc)
 		return rc;

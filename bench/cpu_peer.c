@@ -1,7 +1,6 @@
 /* cpu_peer.c - another engine on the same weights (process -> times) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "bench/cpu_peer.h"
+#include "bench/process.h"
 
 #define LINE_BYTES 1024
 
@@ -20,46 +20,6 @@ static void list_cores(
 	for (uint32_t i = 0; i < config->thread_count && at < size; i++)
 		at += (size_t)snprintf(out + at, size - at, "%s%u",
 			i ? "," : "", config->cores[i]);
-}
-
-/*
- * A child whose standard output we read, and whose standard input we write
- * when out_to is given.
- */
-static int spawn(const char *const *argv, pid_t *out_pid, FILE **out_to,
-	FILE **out_from, struct error *err)
-{
-	int to[2], from[2];
-	pid_t pid;
-
-	if (pipe2(to, O_CLOEXEC))
-		return error_set(err, errno, "no pipe for %s", argv[0]);
-	if (pipe2(from, O_CLOEXEC)) {
-		close(to[0]);
-		close(to[1]);
-		return error_set(err, errno, "no pipe for %s", argv[0]);
-	}
-	pid = fork();
-	if (pid < 0)
-		return error_set(err, errno, "%s: cannot be started", argv[0]);
-	if (pid == 0) {
-		dup2(to[0], STDIN_FILENO);
-		dup2(from[1], STDOUT_FILENO);
-		/* exec takes pointers that it does not write through. */
-		execvp(argv[0], (char *const *)(uintptr_t)argv);
-		_exit(127);
-	}
-	close(to[0]);
-	close(from[1]);
-	*out_pid = pid;
-	*out_from = fdopen(from[0], "r");
-	if (out_to)
-		*out_to = fdopen(to[1], "w");
-	else
-		close(to[1]);
-	if (!*out_from || (out_to && !*out_to))
-		return error_set(err, ENOMEM, "no stream for %s", argv[0]);
-	return 0;
 }
 
 static int gone(struct cpu_peer *peer, struct error *err)
@@ -81,15 +41,17 @@ static int read_line(struct cpu_peer *peer, char *line, struct error *err)
 static int start_driver(struct cpu_peer *peer, struct error *err)
 {
 	const struct cpu_peer_config *config = &peer->config;
-	char cores[LINE_BYTES], vocab[16], tokens[16], line[LINE_BYTES];
+	char cores[LINE_BYTES], vocab[16], tokens[16], sequences[16];
+	char line[LINE_BYTES];
 	const char *argv[] = {config->python, config->driver, config->gguf,
-		cores, vocab, tokens, NULL};
+		cores, vocab, tokens, sequences, NULL};
 	int rc;
 
 	list_cores(config, cores, sizeof(cores));
 	snprintf(vocab, sizeof(vocab), "%u", config->vocab);
 	snprintf(tokens, sizeof(tokens), "%u", config->token_count);
-	rc = spawn(argv, &peer->process, &peer->to, &peer->from, err);
+	snprintf(sequences, sizeof(sequences), "%u", config->sequence_count);
+	rc = process_spawn(argv, &peer->process, &peer->to, &peer->from, err);
 	if (rc == 0)
 		rc = read_line(peer, line, err);
 	if (rc)
@@ -100,16 +62,22 @@ static int start_driver(struct cpu_peer *peer, struct error *err)
 	return 0;
 }
 
-/* Send a command; its answer is a time. */
-static int ask(struct cpu_peer *peer, const char *command, double *out_seconds,
+/* Send a command and read the line of its answer. */
+static int converse(
+	struct cpu_peer *peer, const char *text, char *line, struct error *err)
+{
+	if (fprintf(peer->to, "%s\n", text) < 0 || fflush(peer->to))
+		return gone(peer, err);
+	return read_line(peer, line, err);
+}
+
+/* The answer is a time. */
+static int ask(struct cpu_peer *peer, const char *text, double *out_seconds,
 	struct error *err)
 {
 	char line[LINE_BYTES];
-	int rc;
+	int rc = converse(peer, text, line, err);
 
-	if (fprintf(peer->to, "%s\n", command) < 0 || fflush(peer->to))
-		return gone(peer, err);
-	rc = read_line(peer, line, err);
 	if (rc == 0)
 		*out_seconds = strtod(line, NULL);
 	return rc;
@@ -149,7 +117,7 @@ static int run_llama_bench(struct cpu_peer *peer, uint32_t prompt,
 	snprintf(threads, sizeof(threads), "%u", config->thread_count);
 	snprintf(prompts, sizeof(prompts), "%u", prompt);
 	snprintf(counts, sizeof(counts), "%u", count);
-	rc = spawn(argv, &pid, NULL, &from, err);
+	rc = process_spawn(argv, &pid, NULL, &from, err);
 	if (rc)
 		return rc;
 	root = json_loadf(from, JSON_DISABLE_EOF_CHECK, &at);
@@ -210,6 +178,23 @@ int cpu_peer_decode(struct cpu_peer *peer, uint32_t sequences, uint32_t steps,
 	rc = ask(peer, command, &seconds, err);
 	if (rc == 0 && seconds > 0)
 		*out_rate = (double)sequences * steps / seconds;
+	return rc;
+}
+
+int cpu_peer_batch(struct cpu_peer *peer, uint32_t sequences, uint32_t steps,
+	uint32_t prompt, double out_seconds[2], struct error *err)
+{
+	char text[64], line[LINE_BYTES];
+	char *end = line;
+	int rc;
+
+	snprintf(
+		text, sizeof(text), "batch %u %u %u", sequences, steps, prompt);
+	rc = converse(peer, text, line, err);
+	for (int i = 0; rc == 0 && i < 2; i++)
+		out_seconds[i] = strtod(end, &end);
+	if (rc == 0 && !(out_seconds[0] > 0 && out_seconds[1] > 0))
+		rc = error_set(err, EPROTO, "the peer says \"%s\"", line);
 	return rc;
 }
 

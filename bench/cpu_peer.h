@@ -28,6 +28,7 @@ struct cpu_peer_config {
 	uint32_t thread_count;
 	const uint32_t *cores;
 	uint32_t vocab, token_count;
+	uint32_t sequence_count; /* at once, at most */
 };
 
 struct cpu_peer {
@@ -48,6 +49,11 @@ void cpu_peer_close(struct cpu_peer *peer);
  */
 int cpu_peer_decode(struct cpu_peer *peer, uint32_t sequences, uint32_t steps,
 	uint32_t prompt, double *out_rate, struct error *err);
+
+/* The same, by the driver only: seconds of the prompts, and of the steps. */
+int cpu_peer_batch(struct cpu_peer *peer, uint32_t sequences, uint32_t steps,
+	uint32_t prompt, double out_seconds[2], struct error *err);
+
 int cpu_peer_prefill(struct cpu_peer *peer, uint32_t rows, double *out_rate,
 	struct error *err);
 

@@ -19,7 +19,7 @@
 #include "bench/frontend_bare.h"
 #include "bench/frontend_load.h"
 #include "bench/frontend_metrics.h"
-#include "bench/frontend_node.h"
+#include "bench/node.h"
 #include "bench/report.h"
 
 #define DELAY_METRIC "heddle_token_to_socket_seconds"
@@ -123,17 +123,24 @@ static uint32_t rank_count(uint32_t streams)
 
 /* For so many streams at once; `rate` events per second, 0 = free running. */
 static int start_node(struct session *session, uint32_t streams, double rate,
-	struct frontend_node *node)
+	struct bench_node *node)
 {
 	uint32_t ranks = rank_count(streams);
-	const struct frontend_node_setup setup = {.heddled = session->heddled,
-		.model = session->model,
-		.rank_count = ranks,
-		.row_count = (streams + ranks - 1) / ranks + 8,
-		.step_us = rate > 0 ? (uint32_t)(streams * 1e6 / rate) : 0,
-		.text_worker_count = session->text_workers};
+	char devices[256] = "null", step[16], rows[16], workers[16];
+	const char *const options[] = {"--device", devices, "--null-step-us",
+		step, "--null-rows", rows, "--text-workers", workers,
+		"--connections", "16384", NULL};
+	const struct bench_node_setup setup = {
+		session->heddled, session->model, options};
 
-	return frontend_node_start(&setup, node, &session->err);
+	for (uint32_t i = 1; i < ranks; i++)
+		strncat(devices, ",null",
+			sizeof(devices) - strlen(devices) - 1);
+	snprintf(step, sizeof(step), "%u",
+		rate > 0 ? (uint32_t)(streams * 1e6 / rate) : 0);
+	snprintf(rows, sizeof(rows), "%u", (streams + ranks - 1) / ranks + 8);
+	snprintf(workers, sizeof(workers), "%u", session->text_workers);
+	return bench_node_start(&setup, node, &session->err);
 }
 
 static struct frontend_load load_of(const struct session *session,
@@ -155,7 +162,7 @@ struct costs {
 	double delay_p99_s; /* token to socket */
 };
 
-static int run_load(struct session *session, const struct frontend_node *node,
+static int run_load(struct session *session, const struct bench_node *node,
 	const struct frontend_load *load, struct costs *out)
 {
 	struct frontend_histogram before, after;
@@ -164,11 +171,11 @@ static int run_load(struct session *session, const struct frontend_node *node,
 
 	if (rc)
 		return rc;
-	out->front_s = frontend_cpu_s(node->front_pid);
-	out->node_s = frontend_node_cpu_s(node);
+	out->front_s = bench_cpu_s(node->front_pid);
+	out->node_s = bench_node_cpu_s(node);
 	rc = frontend_load_run(load, &out->outcome, &session->err);
-	out->front_s = frontend_cpu_s(node->front_pid) - out->front_s;
-	out->node_s = frontend_node_cpu_s(node) - out->node_s;
+	out->front_s = bench_cpu_s(node->front_pid) - out->front_s;
+	out->node_s = bench_node_cpu_s(node) - out->node_s;
 	if (rc == 0)
 		rc = frontend_histogram_get(
 			&node->admin, DELAY_METRIC, &after, &session->err);
@@ -236,7 +243,7 @@ static void report_ceiling(
 static int part_ceiling(struct session *session)
 {
 	struct serve_bytes recording = {0};
-	struct frontend_node node;
+	struct bench_node node;
 	struct frontend_load load;
 	struct costs costs;
 	double bare_rate;
@@ -249,7 +256,7 @@ static int part_ceiling(struct session *session)
 	load = load_of(session, &node.api, session->tokens);
 	if (rc == 0)
 		rc = run_load(session, &node, &load, &costs);
-	frontend_node_stop(&node);
+	bench_node_stop(&node);
 	if (rc == 0)
 		rc = require_whole(session, "ceiling", &costs.outcome);
 	if (rc == 0)
@@ -278,7 +285,7 @@ static int run_paced(struct session *session,
 	const struct frontend_intruders *intruders, struct costs *out)
 {
 	double rate = session->ceiling / 2;
-	struct frontend_node node;
+	struct bench_node node;
 	struct frontend_load load;
 	uint64_t hashes[FRONTEND_SEED_COUNT];
 	uint32_t tokens = tokens_for(session, session->streams, rate);
@@ -292,7 +299,7 @@ static int run_paced(struct session *session,
 	load.intruders = *intruders;
 	if (rc == 0)
 		rc = run_load(session, &node, &load, out);
-	frontend_node_stop(&node);
+	bench_node_stop(&node);
 	return rc;
 }
 
@@ -352,7 +359,7 @@ static int part_prompts(struct session *session)
 static int part_many(struct session *session)
 {
 	double rate = session->ceiling / 2;
-	struct frontend_node node;
+	struct bench_node node;
 	struct frontend_load load;
 	struct costs costs;
 	uint64_t hashes[FRONTEND_SEED_COUNT];
@@ -368,7 +375,7 @@ static int part_many(struct session *session)
 	load.hashes = hashes;
 	if (rc == 0)
 		rc = run_load(session, &node, &load, &costs);
-	frontend_node_stop(&node);
+	bench_node_stop(&node);
 	if (rc == 0)
 		rc = require_whole(session, "many", &costs.outcome);
 	if (rc)
@@ -446,7 +453,7 @@ static int part_idle(struct session *session)
 	uint32_t total = session->idle + first;
 	int *fds = calloc(total, sizeof(*fds));
 	uint64_t before = 0, after = 0;
-	struct frontend_node node;
+	struct bench_node node;
 	int rc;
 
 	if (!fds)
@@ -456,16 +463,16 @@ static int part_idle(struct session *session)
 	if (rc == 0)
 		rc = open_connections(session, &node.api, fds, first);
 	if (rc == 0) {
-		before = frontend_memory_bytes(node.front_pid);
+		before = bench_memory_bytes(node.front_pid);
 		rc = open_connections(
 			session, &node.api, fds + first, session->idle);
-		after = frontend_memory_bytes(node.front_pid);
+		after = bench_memory_bytes(node.front_pid);
 	}
 	for (uint32_t i = 0; i < total; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	free(fds);
-	frontend_node_stop(&node);
+	bench_node_stop(&node);
 	if (rc == 0)
 		bounded(session, "frontend.idle_connection",
 			after > before ? (double)(after - before) / 1024 /

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "bench/frontend_load.h"
-#include "bench/frontend_node.h"
+#include "bench/node.h"
 #include "bench/serve_compose.h"
 
 #define PROMPT                                                                 \
@@ -22,7 +22,7 @@ static struct serve_call stream_call(
 	char body[BODY_BYTES], uint32_t seed, uint32_t tokens, bool stream)
 {
 	int length = snprintf(body, BODY_BYTES,
-		"{\"model\":\"" FRONTEND_MODEL_NAME "\",\"prompt\":" PROMPT
+		"{\"model\":\"" BENCH_MODEL_NAME "\",\"prompt\":" PROMPT
 		",\"max_tokens\":%u,\"ignore_eos\":true,\"seed\":%u%s}",
 		tokens, seed,
 		stream ? ",\"stream\":true,\"stream_options\":{"
@@ -125,7 +125,7 @@ static int add_intruder(const struct frontend_load *load,
 	struct serve_plan *plan, struct serve_bytes *data, uint32_t bytes,
 	uint64_t due_ns)
 {
-	static const char head[] = "{\"model\":\"" FRONTEND_MODEL_NAME
+	static const char head[] = "{\"model\":\"" BENCH_MODEL_NAME
 				   "\",\"max_tokens\":1,\"ignore_eos\":true,"
 				   "\"stream\":true,\"stream_options\":{"
 				   "\"include_usage\":true},\"prompt\":\"";

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bench/ask.h"
+#include "bench/batch.h"
 #include "bench/frontend.h"
 #include "bench/memmgr.h"
 #include "bench/serve.h"
@@ -16,6 +17,7 @@ static void usage(FILE *out)
 		"  ask       one question, its answer as it comes\n"
 		"  serve     load an OpenAI-compatible server, check every "
 		"answer, report\n"
+		"  batch     the batching engine beside llama.cpp and others\n"
 		"  frontend  the front end's ceiling beside a bare loop\n"
 		"  memmgr    what adapters cost in memory and time\n"
 		"  tcp       what a segment costs our own TCP\n\n"
@@ -28,8 +30,8 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(int argc, char **argv);
 	} commands[] = {{"ask", ask_main}, {"serve", serve_main},
-		{"frontend", frontend_main}, {"memmgr", memmgr_main},
-		{"tcp", tcp_speed_main}};
+		{"batch", batch_main}, {"frontend", frontend_main},
+		{"memmgr", memmgr_main}, {"tcp", tcp_speed_main}};
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
 		usage(stdout);

@@ -5,7 +5,9 @@ serve_c = $(wildcard bench/serve*.c) base/clock.c base/error.c
 memmgr_bench_c = $(wildcard bench/memmgr*.c) bench/median.c \
 	tests/fake/fake_vmm.c tests/st_builder.c $(library_c)
 heddle_bench_c = $(sort bench/heddle_bench.c bench/ask.c bench/report.c \
-	bench/tcp_speed.c $(wildcard bench/frontend*.c) $(serve_c) \
+	bench/tcp_speed.c bench/node.c bench/process.c bench/cpu_peer.c \
+	bench/cpu_model.c $(wildcard bench/machine*.c bench/batch*.c) \
+	$(wildcard bench/frontend*.c) $(serve_c) \
 	$(memmgr_bench_c) $(tcp_c))
 
 $(B)/heddle-bench: $(call obj,$(heddle_bench_c))
@@ -21,4 +23,11 @@ bench-frontend: $(B)/heddle-bench $(B)/heddled
 		--model $(B)/bench/frontend-model \
 		--json $(B)/bench/frontend.json $(FRONTEND)
 
-.PHONY: bench-frontend
+# The batching engine on a random model of some GB beside llama.cpp, on long
+# prompts, under overload: a table here and build/bench/serve.json. MODEL=DIR
+# takes that model; NO_PEER=1 does without llama.cpp; SERVE="--parts single" and
+# the like.
+bench-serve: $(B)/heddle-bench $(B)/heddled $(B)/heddle-eval $(B)/bench/cpu
+	@NO_PEER=$(NO_PEER) MODEL=$(MODEL) tools/bench/bench-serve.sh $(B) $(SERVE)
+
+.PHONY: bench-frontend bench-serve

@@ -9,7 +9,7 @@
 #include "bench/frontend_bare.h"
 #include "bench/frontend_load.h"
 #include "bench/frontend_metrics.h"
-#include "bench/frontend_node.h"
+#include "bench/node.h"
 #include "tests/suite.h"
 
 #define HEAD                                                                   \
@@ -174,30 +174,27 @@ static void test_histogram__percentiles_of_what_came_between(void)
 
 static void test_node__reads_proc(void)
 {
-	double before = frontend_cpu_s(getpid());
+	double before = bench_cpu_s(getpid());
 
 	CU_ASSERT(before > 0);
-	CU_ASSERT(frontend_cpu_s(getpid()) > before);
-	CU_ASSERT(frontend_memory_bytes(getpid()) > 100000);
+	CU_ASSERT(bench_cpu_s(getpid()) > before);
+	CU_ASSERT(bench_memory_bytes(getpid()) > 100000);
 	/* No process has the number -1. */
-	CU_ASSERT_EQUAL(frontend_cpu_s(-1), 0);
-	CU_ASSERT_EQUAL(frontend_memory_bytes(-1), 0);
+	CU_ASSERT_EQUAL(bench_cpu_s(-1), 0);
+	CU_ASSERT_EQUAL(bench_memory_bytes(-1), 0);
 }
 
 static void test_node__says_why_it_did_not_start(void)
 {
-	const struct frontend_node_setup setup = {.heddled = "/bin/false",
-		.model = "none",
-		.rank_count = 1,
-		.row_count = 1,
-		.text_worker_count = 1};
-	struct frontend_node node;
+	const char *const none[] = {NULL};
+	const struct bench_node_setup setup = {"/bin/false", "none", none};
+	struct bench_node node;
 	struct error err = {0};
 
-	CU_ASSERT_EQUAL(frontend_node_start(&setup, &node, &err), -EINVAL);
+	CU_ASSERT_EQUAL(bench_node_start(&setup, &node, &err), -EINVAL);
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "heddled ended"));
 	CU_ASSERT_EQUAL(node.pid, 0);
-	frontend_node_stop(&node);
+	bench_node_stop(&node);
 }
 
 int main(void)

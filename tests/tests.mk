@@ -210,7 +210,7 @@ $(call test,probe_fake,tests/probe_json_check.c bench/gpu/probe_names.c \
 $(call test,bench_load,$(serve_c))
 $(call test,bench_serve,tests/bench_server.c $(serve_c))
 $(call test,bench_frontend,bench/frontend_bare.c bench/frontend_metrics.c \
-	bench/frontend_node.c bench/frontend_load.c $(serve_c))
+	bench/node.c bench/frontend_load.c $(serve_c))
 
 $(TESTS):
 	@mkdir -p $(@D)
@@ -258,7 +258,12 @@ $(B)/tests/test_serve_node: $(B)/heddled $(B)/heddlectl
 	@chmod +x $@
 
 # heddle-bench, and the official Python client, against heddled.
-TESTS += $(B)/tests/test_bench_node $(B)/tests/test_openai
+TESTS += $(B)/tests/test_bench_node $(B)/tests/test_bench_batch
+TESTS += $(B)/tests/test_openai
+$(B)/tests/test_bench_batch: $(B)/heddled $(B)/heddle-bench $(B)/heddle-eval
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/bench_batch.sh $(B)\n' >$@
+	@chmod +x $@
 $(B)/tests/test_bench_node: $(B)/heddled $(B)/heddle-bench
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec tests/bench_node.sh $(B)\n' >$@

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # peer.py - llama.cpp at the benchmark's command (stdin -> times on stdout)
 # SPDX-License-Identifier: Apache-2.0
-"""usage: peer.py MODEL.gguf CORES VOCAB TOKENS_MAX
+"""usage: peer.py MODEL.gguf CORES VOCAB TOKENS_MAX SEQUENCES_MAX
 
 CORES is a list such as 0,1: as many threads, bound to these. Commands, one a
 line, answered by one line:
   decode SEQUENCES STEPS PROMPT  seconds of STEPS steps of one token each, after
                                  PROMPT tokens of each sequence
+  batch SEQUENCES STEPS PROMPT   the same; also how long the prompts took: two
+                                 numbers, prompts first
   prefill ROWS                   seconds of one step of ROWS tokens
   logits ROWS FILE               ROWS tokens, their logits to FILE as float32
 Tokens are those of bench/cpu_model.c. Only the library's own work is timed.
@@ -24,11 +26,11 @@ def bind(cores):
     os.environ["OMP_NUM_THREADS"] = str(len(cores))
 
 
-SEQUENCES_MAX = 8
+BATCH_ROWS = 2048
 
 
 class Peer:
-    def __init__(self, path, threads, vocab, tokens_max):
+    def __init__(self, path, threads, vocab, tokens_max, sequences_max):
         import llama_cpp
 
         self.api = llama_cpp
@@ -42,17 +44,18 @@ class Peer:
         if not self.model:
             sys.exit(f"peer: {path} does not load")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = SEQUENCES_MAX * tokens_max
-        params.n_batch = 2048
+        params.n_ctx = sequences_max * tokens_max
+        params.n_batch = BATCH_ROWS
         params.n_ubatch = 512
-        params.n_seq_max = SEQUENCES_MAX
+        params.n_seq_max = sequences_max
         params.n_threads = threads
         params.n_threads_batch = threads
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         if not self.context:
             sys.exit("peer: no context")
-        self.batch = llama_cpp.llama_batch_init(2048, 0, 1)
-        self.done = [0] * SEQUENCES_MAX
+        self.batch = llama_cpp.llama_batch_init(BATCH_ROWS, 0, 1)
+        self.sequences_max = sequences_max
+        self.done = [0] * sequences_max
 
     def token(self, sequence, at):
         mixed = (sequence * 1000003 + at * 7919 + 17) & 0xFFFFFFFF
@@ -62,13 +65,13 @@ class Peer:
     def reset(self):
         memory = self.api.llama_get_memory(self.context)
         self.api.llama_memory_clear(memory, True)
-        self.done = [0] * SEQUENCES_MAX
+        self.done = [0] * self.sequences_max
 
     def step(self, sequences, rows, all_logits=False):
-        """Seconds of the next `rows` tokens of each sequence."""
+        """Seconds of the next `rows` tokens of each of these sequences."""
         batch = self.batch
         count = 0
-        for sequence in range(sequences):
+        for sequence in sequences:
             for row in range(rows):
                 at = self.done[sequence]
                 batch.token[count] = self.token(sequence, at)
@@ -87,18 +90,27 @@ class Peer:
             sys.exit(f"peer: llama_decode says {status}")
         return seconds
 
-    def decode(self, sequences, steps, prompt):
+    def prompts(self, sequences, prompt):
+        """Seconds of all of them, as many at a time as a batch holds."""
+        seconds = 0.0
+        at_once = max(1, BATCH_ROWS // prompt)
+        for first in range(0, sequences, at_once):
+            last = min(first + at_once, sequences)
+            seconds += self.step(range(first, last), prompt)
+        return seconds
+
+    def batch_decode(self, sequences, steps, prompt):
         self.reset()
-        self.step(sequences, prompt)
-        return sum(self.step(sequences, 1) for _ in range(steps))
+        prompts = self.prompts(sequences, prompt)
+        return prompts, sum(self.step(range(sequences), 1) for _ in range(steps))
 
     def prefill(self, rows):
         self.reset()
-        return self.step(1, rows)
+        return self.step(range(1), rows)
 
     def logits(self, rows, path):
         self.reset()
-        self.step(1, rows, True)
+        self.step(range(1), rows, True)
         with open(path, "wb") as out:
             for row in range(rows):
                 values = self.api.llama_get_logits_ith(self.context, row)
@@ -106,25 +118,27 @@ class Peer:
 
 
 def main():
-    if len(sys.argv) != 5:
+    if len(sys.argv) != 6:
         sys.exit(__doc__)
     cores = {int(core) for core in sys.argv[2].split(",")}
     bind(cores)
-    peer = Peer(sys.argv[1], len(cores), int(sys.argv[3]), int(sys.argv[4]))
+    peer = Peer(sys.argv[1], len(cores), *map(int, sys.argv[3:]))
     version = peer.api.__version__
     print(f"ready llama-cpp-python {version}", flush=True)
     for line in sys.stdin:
         command, *words = line.split()
         if command == "decode":
-            answer = peer.decode(*map(int, words))
+            answers = peer.batch_decode(*map(int, words))[1:]
+        elif command == "batch":
+            answers = peer.batch_decode(*map(int, words))
         elif command == "prefill":
-            answer = peer.prefill(int(words[0]))
+            answers = (peer.prefill(int(words[0])),)
         elif command == "logits":
             peer.logits(int(words[0]), words[1])
-            answer = 0.0
+            answers = (0.0,)
         else:
             sys.exit(f"peer: {command}: no such command")
-        print(f"{answer:.9f}", flush=True)
+        print(*(f"{answer:.9f}" for answer in answers), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-/* frontend_node.c - a heddled to measure: start, watch, stop (-> CPU, memory) */
+/* node.c - a heddled to measure: start, watch, stop (-> CPU, memory, log) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "bench/frontend_node.h"
+#include "bench/node.h"
 
 #define READY_TIMEOUT_S 60
 #define STOP_TIMEOUT_S 20
@@ -39,7 +39,7 @@ static size_t read_file(const char *path, char *out, size_t room)
 /* --- /proc ----------------------------------------------------------------- */
 
 /* The process's own clock is exact; /proc counts ticks of 10 ms. */
-double frontend_cpu_s(pid_t pid)
+double bench_cpu_s(pid_t pid)
 {
 	struct timespec used;
 	clockid_t clock;
@@ -50,12 +50,12 @@ double frontend_cpu_s(pid_t pid)
 	return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
-double frontend_node_cpu_s(const struct frontend_node *node)
+double bench_node_cpu_s(const struct bench_node *node)
 {
 	double sum = 0;
 
 	for (uint32_t i = 0; i < node->pid_count; i++)
-		sum += frontend_cpu_s(node->pids[i]);
+		sum += bench_cpu_s(node->pids[i]);
 	return sum;
 }
 
@@ -66,7 +66,7 @@ static uint64_t kilobytes(const char *status, const char *name)
 	return line ? strtoull(line + strlen(name), NULL, 10) : 0;
 }
 
-uint64_t frontend_memory_bytes(pid_t pid)
+uint64_t bench_memory_bytes(pid_t pid)
 {
 	char path[64], text[4096];
 
@@ -77,7 +77,7 @@ uint64_t frontend_memory_bytes(pid_t pid)
 }
 
 /* Control's children; the one called "dataplane" is the front end. */
-static void find_processes(struct frontend_node *node)
+static void find_processes(struct bench_node *node)
 {
 	char path[80], text[1024];
 	char *at = text;
@@ -87,7 +87,7 @@ static void find_processes(struct frontend_node *node)
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children",
 		(int)node->pid, (int)node->pid);
 	read_file(path, text, sizeof(text));
-	while (node->pid_count < FRONTEND_PID_COUNT_MAX) {
+	while (node->pid_count < BENCH_PID_COUNT_MAX) {
 		char name[256], *end;
 		pid_t pid = (pid_t)strtol(at, &end, 10);
 
@@ -104,36 +104,35 @@ static void find_processes(struct frontend_node *node)
 
 /* --- starting -------------------------------------------------------------- */
 
-static void run_heddled(const struct frontend_node_setup *setup,
-	const struct frontend_node *node, const char *log)
+static void run_heddled(
+	const struct bench_node_setup *setup, const struct bench_node *node)
 {
-	char devices[256] = "null", step[16], rows[16], workers[16];
 	char control[96];
-	int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	const char *arguments[16 + BENCH_NODE_OPTION_COUNT_MAX] = {
+		setup->heddled, "--model", setup->model, "--name",
+		BENCH_MODEL_NAME, "--listen", "127.0.0.1:0", "--admin",
+		"127.0.0.1:0", "--control", control};
+	int fd = open(node->log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+	uint32_t count = 11;
 	sigset_t none;
 
-	for (uint32_t i = 1; i < setup->rank_count; i++)
-		strncat(devices, ",null",
-			sizeof(devices) - strlen(devices) - 1);
-	snprintf(step, sizeof(step), "%u", setup->step_us);
-	snprintf(rows, sizeof(rows), "%u", setup->row_count);
-	snprintf(workers, sizeof(workers), "%u", setup->text_worker_count);
+	for (const char *const *option = setup->options; *option; option++) {
+		assert(count < 11 + BENCH_NODE_OPTION_COUNT_MAX);
+		arguments[count++] = *option;
+	}
 	snprintf(control, sizeof(control), "%s/control", node->folder);
 	if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
 		_exit(126);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	execl(setup->heddled, setup->heddled, "--model", setup->model, "--name",
-		FRONTEND_MODEL_NAME, "--device", devices, "--null-step-us",
-		step, "--null-rows", rows, "--text-workers", workers,
-		"--connections", "16384", "--listen", "127.0.0.1:0", "--admin",
-		"127.0.0.1:0", "--control", control, (char *)NULL);
+	/* exec takes pointers that it does not write through. */
+	execv(setup->heddled, (char *const *)(uintptr_t)arguments);
 	_exit(127);
 }
 
 /* "... api http://A, admin http://B, ..." */
 static int read_ready(
-	const char *log, struct frontend_node *node, struct error *err)
+	const char *log, struct bench_node *node, struct error *err)
 {
 	const char *api = strstr(log, "ready: api ");
 	const char *admin = strstr(log, ", admin ");
@@ -150,8 +149,7 @@ static int read_ready(
 	return rc ? rc : serve_target_parse(url, &node->admin, err);
 }
 
-static int await_ready(
-	struct frontend_node *node, const char *path, struct error *err)
+static int await_ready(struct bench_node *node, struct error *err)
 {
 	struct mono limit = mono_add(mono_now(), READY_TIMEOUT_S * NS_PER_S);
 	char log[LOG_BYTES];
@@ -160,7 +158,7 @@ static int await_ready(
 	while (rc == -EAGAIN) {
 		int status;
 
-		read_file(path, log, sizeof(log));
+		read_file(node->log, log, sizeof(log));
 		rc = read_ready(log, node, err);
 		if (rc != -EAGAIN)
 			break;
@@ -176,10 +174,9 @@ static int await_ready(
 	return rc;
 }
 
-int frontend_node_start(const struct frontend_node_setup *setup,
-	struct frontend_node *out, struct error *err)
+int bench_node_start(const struct bench_node_setup *setup,
+	struct bench_node *out, struct error *err)
 {
-	char log[96];
 	int rc;
 
 	memset(out, 0, sizeof(*out));
@@ -187,26 +184,26 @@ int frontend_node_start(const struct frontend_node_setup *setup,
 	if (!mkdtemp(out->folder))
 		return error_set(
 			err, errno, "%s: %s", out->folder, strerror(errno));
-	snprintf(log, sizeof(log), "%s/log", out->folder);
+	snprintf(out->log, sizeof(out->log), "%s/log", out->folder);
 	out->pid = fork();
 	if (out->pid < 0)
 		return error_set(err, errno, "fork: %s", strerror(errno));
 	if (out->pid == 0)
-		run_heddled(setup, out, log);
-	rc = await_ready(out, log, err);
+		run_heddled(setup, out);
+	rc = await_ready(out, err);
 	if (rc) {
-		frontend_node_stop(out);
+		bench_node_stop(out);
 		return rc;
 	}
 	find_processes(out);
 	if (!out->front_pid) {
-		frontend_node_stop(out);
+		bench_node_stop(out);
 		return error_set(err, EINVAL, "heddled has no dataplane");
 	}
 	return 0;
 }
 
-void frontend_node_stop(struct frontend_node *node)
+void bench_node_stop(struct bench_node *node)
 {
 	struct mono limit = mono_add(mono_now(), STOP_TIMEOUT_S * NS_PER_S);
 	char path[96];
@@ -221,8 +218,7 @@ void frontend_node_stop(struct frontend_node *node)
 			(void)kill(node->pid, SIGKILL);
 		pause_ms(10);
 	}
-	snprintf(path, sizeof(path), "%s/log", node->folder);
-	(void)unlink(path);
+	(void)unlink(node->log);
 	snprintf(path, sizeof(path), "%s/control", node->folder);
 	(void)unlink(path);
 	(void)rmdir(node->folder);
