@@ -39,6 +39,8 @@ struct sched {
 	struct sched_plan plan;
 	bool in_flight; /* the plan has been given out and has not run */
 	bool starved; /* a decode row found no block in this plan */
+	uint32_t mixed_count; /* steps with both kinds of rows, one behind the
+				 other */
 };
 
 int sched_create(const struct sched_config *config,
@@ -328,9 +330,14 @@ static void add_part(struct sched *s, uint32_t id, uint32_t count, bool decode)
 	};
 	plan->row_count += count;
 	plan->decode_count += decode;
-	plan->cost.decode_count += decode ? count : 0;
-	plan->cost.prefill_count += decode ? 0 : count;
-	plan->cost.context_count += sched_context(job->done, count);
+	if (decode) {
+		plan->cost.decode_count += count;
+		plan->cost.context_count += sched_context(job->done, count);
+	} else {
+		plan->cost.prefill_count += count;
+		plan->cost.prefill_context_count +=
+			sched_context(job->done, count);
+	}
 }
 
 /* Can the job start now, with blocks for its tokens and the next one? */
@@ -489,6 +496,13 @@ static double budget_of(const struct sched *s)
 	       s->config.budget_percent / 100;
 }
 
+/* Beside prompts that do not end, what a step without them takes is unknown. */
+static bool is_probe(const struct sched *s)
+{
+	return s->config.budget_percent != 0 && s->plan.decode_count > 0 &&
+	       s->mixed_count >= SCHED_MIXED_STEPS_MAX;
+}
+
 const struct sched_plan *sched_plan(struct sched *s)
 {
 	struct sched_plan *plan = &s->plan;
@@ -501,7 +515,7 @@ const struct sched_plan *sched_plan(struct sched *s)
 	plan_decodes(s);
 	budget_ns = budget_of(s);
 	/* What was just put aside for want of blocks does not come back. */
-	if (plan_prefills(s, budget_ns) && !s->starved)
+	if (!is_probe(s) && plan_prefills(s, budget_ns) && !s->starved)
 		start_waiting(s, budget_ns);
 	plan->predicted_ns =
 		(uint64_t)sched_model_predict(&s->model, &plan->cost);
@@ -518,6 +532,10 @@ void sched_ran(struct sched *s, uint64_t measured_ns)
 
 		s->jobs[part->job].done += part->count;
 	}
+	if (s->plan.cost.decode_count > 0 && s->plan.cost.prefill_count > 0)
+		s->mixed_count++;
+	else
+		s->mixed_count = 0;
 	sched_model_correct(&s->model, &s->plan.cost, (double)measured_ns);
 }
 

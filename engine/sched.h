@@ -7,7 +7,8 @@
  *
  * Plan:  decode rows first, best rank first; then chunks of prompts that are
  *        being computed; then new ones, as long as the predicted time of the
- *        step stays within its budget (sched_model.h) and blocks last.
+ *        step stays within its budget (sched_model.h) and blocks last. Now and
+ *        then a step has decode rows only, to see what they take.
  * Rank:  (priority, order of arrival): lower goes first. When blocks run out
  *        the running job of the worst rank is preempted: its blocks go, it
  *        waits in its old order and is computed again from its tokens. A
@@ -39,6 +40,9 @@
 #define SCHED_OUTPUT_COST 2u
 /* Rows of prompts that a step makes at least, while there are some. */
 #define SCHED_PREFILL_ROWS_MIN 16u
+/* After so many steps with decode rows and prompts one has no prompts, so that
+ * the time that the budget is made of stays known. */
+#define SCHED_MIXED_STEPS_MAX 31u
 #define SCHED_WEIGHT_MAX 1000u
 #define SCHED_REFUSED UINT32_MAX
 

@@ -1,13 +1,17 @@
 /* sched_model.h - how long a step takes (rows, context -> nanoseconds) */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Model: a + b * decode rows + c * prefill tokens + d * context, where the
- *        context of a step is the sum over its rows of the tokens that each
- *        attends to. Calibrated at start, corrected after every step.
- * Correction: an error is laid on the terms in proportion to the squares of
- *        what they had predicted, so a step without prompts teaches nothing
- *        about prompts. Terms stay above 0; one strange step moves them by no
- *        more than a bounded part.
+ * Model: a + b * decode rows + c * prompt tokens + d * context of the decode
+ *        rows + e * context of the prompt tokens, where the context of rows is
+ *        the sum over them of the tokens that each attends to. Rows of a
+ *        prompt share what they read of it, so theirs costs less.
+ *        Calibrated at start, corrected after every step.
+ * Correction: steps without prompts correct a, b and d; what a step with
+ *        prompts takes beyond these corrects c and e. Else the part that sets
+ *        the budget would grow with what the budget admits. An error is laid on
+ *        the terms in proportion to the squares of what they had predicted.
+ *        Terms stay above 0; one strange step moves them by no more than a
+ *        bounded part.
  * Threads: plain data.
  */
 #ifndef HEDDLE_ENGINE_SCHED_MODEL_H
@@ -16,11 +20,13 @@
 #include <stdint.h>
 
 struct sched_model {
-	double step_ns, decode_ns, prefill_ns, context_ns; /* a, b, c, d */
+	double step_ns, decode_ns, prefill_ns; /* a, b, c */
+	double context_ns, prefill_context_ns; /* d, e */
 };
 
 struct sched_cost {
-	uint64_t decode_count, prefill_count, context_count;
+	uint64_t decode_count, prefill_count;
+	uint64_t context_count, prefill_context_count;
 };
 
 /* Bring every term to where it can be corrected: finite and above 0. */

@@ -1,21 +1,24 @@
 /* serve_measure.c - how long steps take on this machine (steps -> model) */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Four kinds of steps give the four terms of sched_model.h: one row, several
- * rows of several sequences, a chunk of a prompt, and one row far behind. Each
- * is run a few times and the shortest counts; running corrects what is left.
+ * Five kinds of steps give the five terms of sched_model.h: one row, several
+ * rows of several sequences, one row far behind, a chunk of a prompt, and a
+ * chunk far behind. What lies before a far row is not computed: any keys take
+ * as long. Each is run a few times and the shortest counts; running corrects
+ * what is left.
  */
 #include "engine/serve_private.h"
 
 #define ROUNDS 3
 #define CHUNK 32u /* tokens of a prompt */
-#define FAR 256u /* tokens before a row */
+#define FAR 2048u /* tokens before a row */
 #define SEQUENCES 8u
 
 struct probe {
 	struct serve *serve;
 	struct kv_chain chains[SEQUENCES];
 	uint32_t count; /* chains that have blocks */
+	uint32_t far_count; /* tokens that the first of them holds */
 	struct error *err;
 };
 
@@ -24,15 +27,19 @@ static int open_chains(struct probe *probe)
 	struct serve *serve = probe->serve;
 	const struct kv_key key = {0};
 
+	/* Half of the blocks, so that the others have theirs. */
+	probe->far_count = (uint32_t)(serve->options.kv_token_count / 2) + 1;
+	if (probe->far_count > serve->position_count)
+		probe->far_count = serve->position_count;
+	if (probe->far_count > FAR)
+		probe->far_count = FAR;
 	for (uint32_t i = 0; i < SEQUENCES; i++) {
 		const struct lane *lane = &serve->lanes[i];
-		uint32_t tokens = i == 0 ? FAR : 1;
+		uint32_t tokens = i == 0 ? probe->far_count : 1;
 		int rc;
 
 		if (i == serve->options.sequence_count)
 			break;
-		if (tokens > serve->position_count)
-			tokens = serve->position_count;
 		kv_chain_init(&probe->chains[i], &key, lane->blocks,
 			lane->pages, serve->block_max);
 		rc = kv_cache_grow(serve->cache, &probe->chains[i], tokens);
@@ -90,33 +97,36 @@ static int run(struct probe *probe, double *out_ns)
 	return 0;
 }
 
+/* A step of `count` rows of each of the first `chains` chains. */
+static int run_rows(struct probe *probe, uint32_t chains, uint32_t first,
+	uint32_t count, double *out_ns)
+{
+	clear(probe);
+	for (uint32_t i = 0; i < chains; i++)
+		add_rows(probe, i, first, count);
+	return run(probe, out_ns);
+}
+
 static int measure(struct probe *probe, struct sched_model *out)
 {
-	uint32_t room = probe->serve->position_count < FAR
-				? probe->serve->position_count
-				: FAR;
+	uint32_t room = probe->far_count;
 	uint32_t chunk = room < CHUNK ? room : CHUNK;
-	double one, many, prompt, far;
+	double one, many, far, prompt, prompt_far;
+	uint64_t more; /* context of the far chunk beyond the near one's */
 	int rc;
 
 	if (chunk > probe->serve->options.row_count)
 		chunk = probe->serve->options.row_count;
-	clear(probe);
-	add_rows(probe, 0, 0, 1);
-	rc = run(probe, &one);
-	clear(probe);
-	for (uint32_t i = 0; i < probe->count; i++)
-		add_rows(probe, i, 0, 1);
+	more = sched_context(room - chunk, chunk) - sched_context(0, chunk);
+	rc = run_rows(probe, 1, 0, 1, &one);
 	if (rc == 0)
-		rc = run(probe, &many);
-	clear(probe);
-	add_rows(probe, 0, 0, chunk);
+		rc = run_rows(probe, probe->count, 0, 1, &many);
 	if (rc == 0)
-		rc = run(probe, &prompt);
-	clear(probe);
-	add_rows(probe, 0, room - 1, 1);
+		rc = run_rows(probe, 1, room - 1, 1, &far);
 	if (rc == 0)
-		rc = run(probe, &far);
+		rc = run_rows(probe, 1, 0, chunk, &prompt);
+	if (rc == 0)
+		rc = run_rows(probe, 1, room - chunk, chunk, &prompt_far);
 	if (rc)
 		return rc;
 	out->decode_ns =
@@ -124,6 +134,8 @@ static int measure(struct probe *probe, struct sched_model *out)
 	out->step_ns = one - out->decode_ns;
 	out->prefill_ns = (prompt - out->step_ns) / chunk;
 	out->context_ns = (far - one) / room;
+	out->prefill_context_ns =
+		more ? (prompt_far - prompt) / (double)more : out->context_ns;
 	sched_model_clamp(out);
 	return 0;
 }

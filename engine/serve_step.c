@@ -128,7 +128,8 @@ static void note_step(struct serve *serve, uint64_t took_ns)
 		  "%llu; %llu ns expected, %llu taken, end %llu",
 		serve->rank.config.rank, plan->decode_count,
 		(uint32_t)plan->cost.prefill_count,
-		(unsigned long long)plan->cost.context_count,
+		(unsigned long long)(plan->cost.context_count +
+				     plan->cost.prefill_context_count),
 		(unsigned long long)plan->predicted_ns,
 		(unsigned long long)took_ns, (unsigned long long)serve->now.ns);
 	if (took_ns < SLOW_NS || took_ns / SLOW_FACTOR < plan->predicted_ns ||

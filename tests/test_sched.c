@@ -14,7 +14,7 @@
 #define BLOCK 16u
 #define NONE UINT32_MAX
 
-static const struct sched_model flat = {1e6, 1e5, 5e4, 10};
+static const struct sched_model flat = {1e6, 1e5, 5e4, 10, 10};
 
 /* --- blocks that are only counted --------------------------------------------- */
 
@@ -98,6 +98,7 @@ struct naive {
 	struct sched_part parts[JOBS];
 	uint32_t part_count, rows;
 	struct sched_cost cost;
+	uint32_t mixed; /* steps with both kinds of rows until now */
 };
 
 static uint32_t naive_count(
@@ -202,7 +203,8 @@ static void naive_add(struct naive *n, uint32_t id, uint32_t count, bool decode)
 	else
 		n->cost.prefill_count += count;
 	for (uint32_t i = 0; i < count; i++)
-		n->cost.context_count += j->done + i + 1;
+		*(decode ? &n->cost.context_count
+			 : &n->cost.prefill_context_count) += j->done + i + 1;
 }
 
 static uint32_t naive_chunk(const struct naive *n, uint32_t id, double budget)
@@ -219,7 +221,7 @@ static uint32_t naive_chunk(const struct naive *n, uint32_t id, double budget)
 
 		cost.prefill_count += count + 1;
 		for (uint32_t i = 0; i <= count; i++)
-			cost.context_count += j->done + i + 1;
+			cost.prefill_context_count += j->done + i + 1;
 		if (sched_model_predict(&n->model, &cost) > budget &&
 			cost.prefill_count > SCHED_PREFILL_ROWS_MIN)
 			break;
@@ -298,6 +300,9 @@ static void naive_plan(struct naive *n)
 		budget = n->config.budget_percent
 				 ? (double)n->config.step_max_ns
 				 : 0;
+	if (n->config.budget_percent && n->cost.decode_count > 0 &&
+		n->mixed >= SCHED_MIXED_STEPS_MAX)
+		return;
 	for (id = naive_next(n, NONE); id != NONE && !full;
 		id = naive_next(n, id)) {
 		uint32_t count;
@@ -322,6 +327,9 @@ static void naive_ran(struct naive *n, double measured_ns)
 {
 	for (uint32_t i = 0; i < n->part_count; i++)
 		n->jobs[n->parts[i].job].done += n->parts[i].count;
+	n->mixed = n->cost.decode_count > 0 && n->cost.prefill_count > 0
+			   ? n->mixed + 1
+			   : 0;
 	sched_model_correct(&n->model, &n->cost, measured_ns);
 }
 
@@ -573,7 +581,7 @@ static void test_sched__a_prompt_is_cut_beside_decode_rows_only(void)
 
 static void test_sched__sixteen_rows_go_on_whatever_they_cost(void)
 {
-	const struct sched_model slow = {1e5, 1e5, 1e9, 1};
+	const struct sched_model slow = {1e5, 1e5, 1e9, 1, 1};
 	const struct sched_plan *plan;
 	struct sched_config config;
 	struct one one;
@@ -590,6 +598,50 @@ static void test_sched__sixteen_rows_go_on_whatever_they_cost(void)
 	CU_ASSERT_EQUAL(plan->cost.prefill_count, SCHED_PREFILL_ROWS_MIN);
 	CU_ASSERT_EQUAL(plan->part_count, 3);
 	sched_ran(one.sched, plan->predicted_ns);
+	sched_destroy(one.sched);
+}
+
+/*
+ * Prompt tokens far behind cost much more than was thought: chunks shrink, and
+ * the time that they are measured by is not stretched by them.
+ */
+static void test_sched__long_prompts_do_not_stretch_the_budget(void)
+{
+	const struct sched_model truth = {1e6, 1e5, 5e4, 10, 30};
+	struct sched_cost alone = {.decode_count = 4};
+	uint32_t steps = 0, quiet = 0, late = 0;
+	struct one one;
+
+	open_one(&one, 1000, 8);
+	for (uint32_t id = 0; id < 4; id++)
+		give(&one, id, 1, 2000);
+	run(&one, sched_plan(one.sched), 1000000);
+	give(&one, 4, 8000, 8001);
+	while (sched_job_state(one.sched, 4) != SCHED_NONE) {
+		const struct sched_plan *plan = sched_plan(one.sched);
+		double real = sched_model_predict(&truth, &plan->cost);
+
+		CU_ASSERT_EQUAL_FATAL(plan->decode_count, 4);
+		CU_ASSERT_TRUE_FATAL(steps++ < 1000);
+		alone.context_count = plan->cost.context_count;
+		quiet += plan->cost.prefill_count == 0;
+		late += plan->cost.prefill_count > SCHED_PREFILL_ROWS_MIN &&
+			real > 2.2 * sched_model_predict(&truth, &alone);
+		if (plan->part_count == 5 && plan->parts[4].sample) {
+			sched_ran(one.sched, (uint64_t)real);
+			sched_remove(one.sched, 4);
+			break;
+		}
+		run(&one, plan, (uint64_t)real);
+	}
+	printf("%u steps, %u without the prompt, %u late; ", steps, quiet,
+		late);
+	/* 2 ms take 1.4 ms of a prompt that costs 50 us and more a token. */
+	CU_ASSERT_TRUE(steps > 280);
+	CU_ASSERT_EQUAL(quiet, (steps - 1) / (SCHED_MIXED_STEPS_MAX + 1));
+	CU_ASSERT_EQUAL(late, 0);
+	for (uint32_t id = 0; id < 4; id++)
+		sched_remove(one.sched, id);
 	sched_destroy(one.sched);
 }
 
@@ -748,7 +800,7 @@ static void test_sched_create__every_allocation_may_fail(void)
 
 static void test_sched_model__learns_each_term_from_what_it_sees(void)
 {
-	const struct sched_model truth = {2e6, 4e5, 9e4, 300};
+	const struct sched_model truth = {2e6, 4e5, 9e4, 300, 70};
 	struct sched_model model = flat;
 	uint64_t random = suite_seed(5);
 	double worst = 0;
@@ -756,9 +808,14 @@ static void test_sched_model__learns_each_term_from_what_it_sees(void)
 	for (uint32_t i = 0; i < 8000; i++) {
 		struct sched_cost cost = {suite_below(&random, 32),
 			suite_below(&random, 2) ? suite_below(&random, 200) : 0,
-			suite_below(&random, 40000)};
-		double real = sched_model_predict(&truth, &cost);
-		double guess = sched_model_predict(&model, &cost);
+			suite_below(&random, 40000), 0};
+		double real, guess;
+
+		if (cost.prefill_count)
+			cost.prefill_context_count =
+				suite_below(&random, 100000);
+		real = sched_model_predict(&truth, &cost);
+		guess = sched_model_predict(&model, &cost);
 
 		if (i > 7000)
 			worst = fmax(worst, fabs(guess - real) / real);
@@ -770,7 +827,7 @@ static void test_sched_model__learns_each_term_from_what_it_sees(void)
 static void test_sched_model__a_strange_time_does_no_harm(void)
 {
 	static const double times[] = {0, 1e-300, 1e300, INFINITY};
-	const struct sched_cost cost = {3, 20, 500};
+	const struct sched_cost cost = {3, 20, 500, 900};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
 		struct sched_model model = flat;
@@ -784,8 +841,8 @@ static void test_sched_model__a_strange_time_does_no_harm(void)
 
 static void test_sched_model__terms_of_nothing_are_clamped(void)
 {
-	struct sched_model model = {NAN, -1, 0, INFINITY};
-	const struct sched_cost cost = {1, 1, 1};
+	struct sched_model model = {NAN, -1, 0, INFINITY, NAN};
+	const struct sched_cost cost = {1, 1, 1, 1};
 
 	sched_model_clamp(&model);
 	CU_ASSERT_TRUE(isfinite(sched_model_predict(&model, &cost)));
@@ -798,6 +855,7 @@ int main(void)
 		SUITE_CASE(sched__does_what_the_naive_model_does),
 		SUITE_CASE(sched__a_prompt_is_cut_beside_decode_rows_only),
 		SUITE_CASE(sched__sixteen_rows_go_on_whatever_they_cost),
+		SUITE_CASE(sched__long_prompts_do_not_stretch_the_budget),
 		SUITE_CASE(sched__a_better_priority_puts_others_aside),
 		SUITE_CASE(sched__names_that_wait_are_served_alike),
 		SUITE_CASE(sched__deadlines),
