@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/siphash.h"
 #include "engine/kv_cache.h"
 
@@ -295,7 +296,7 @@ int kv_cache_grow(
 		return -ENOMEM;
 	while (chain->block_count < need) {
 		uint32_t at = chain->block_count;
-		int rc = kv_block_take(cache->store, &chain->blocks[at],
+		int rc = kv_block_take_dirty(cache->store, &chain->blocks[at],
 			chain->pages + (size_t)at * cache->pages_per_block);
 
 		if (rc == -ENOMEM && evict(cache))
@@ -309,6 +310,20 @@ int kv_cache_grow(
 		chain->block_count++;
 	}
 	return 0;
+}
+
+int kv_cache_prepare(struct kv_cache *cache, const struct kv_chain *chain,
+	uint32_t first, uint32_t count)
+{
+	uint32_t span = kv_store_layout(cache->store)->block_tokens;
+	uint32_t end = (uint32_t)div_up((uint64_t)first + count, span);
+	int rc = 0;
+
+	assert(end <= chain->block_count);
+	for (uint32_t i = (uint32_t)div_up(first, span); rc == 0 && i < end;
+		i++)
+		rc = kv_block_clear(cache->store, chain->blocks[i]);
+	return rc;
 }
 
 /* Make the next block of the chain known. */

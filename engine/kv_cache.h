@@ -86,10 +86,18 @@ uint32_t kv_cache_match(struct kv_cache *cache, struct kv_chain *chain,
 
 /*
  * Room for token_count tokens, idle blocks evicted as needed. All or nothing:
- * -ENOMEM: there are not enough; -EIO: clearing failed.
+ * -ENOMEM: there are not enough. They are as they were left until
+ * kv_cache_prepare().
  */
 int kv_cache_grow(
 	struct kv_cache *cache, struct kv_chain *chain, uint32_t token_count);
+
+/*
+ * Tokens [first, first + count) are about to be computed: blocks that begin
+ * with one of them are cleared. -EIO.
+ */
+int kv_cache_prepare(struct kv_cache *cache, const struct kv_chain *chain,
+	uint32_t first, uint32_t count);
 
 /*
  * The first `done` of `tokens` are computed: blocks that they fill become

@@ -61,14 +61,19 @@ static void beat(struct serve *serve)
 }
 
 /* Between two steps. */
-static void next_step(struct serve *serve)
+static int next_step(struct serve *serve, struct error *err)
 {
+	int rc;
+
 	serve_end_due(serve);
 	serve_adapters_turn(serve);
-	serve_begin(serve);
+	rc = serve_begin(serve, err);
+	if (rc)
+		return rc;
 	/* From here on the step runs beside us. */
 	serve_tell_all(serve);
 	note_cache(serve);
+	return 0;
 }
 
 /* Then no token of this life can be trusted any more. */
@@ -110,8 +115,11 @@ int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err)
 		if (rc)
 			return rc;
 	}
-	if (!serve->in_flight)
-		next_step(serve);
+	if (!serve->in_flight) {
+		rc = next_step(serve, err);
+		if (rc)
+			return rc;
+	}
 	rank_flush(&serve->rank);
 	work = rank_intake(&serve->rank, serve->now);
 	serve_adapters_taken_in(serve);

@@ -155,8 +155,8 @@ bool lane_params_ok(const struct serve *serve, const struct rank_request *r);
 
 /* --- serve_step.c ------------------------------------------------------------------ */
 
-/* Plan and begin the next step; false: nothing can run. */
-bool serve_begin(struct serve *serve);
+/* Plan and begin the next step, where something can run. -EIO. */
+int serve_begin(struct serve *serve, struct error *err);
 
 /* The step has run: note what came of it. -EIO and others: it failed. */
 int serve_collect(struct serve *serve, struct error *err);

@@ -23,7 +23,7 @@ static struct lane *lane_of_part(
 
 /* --- plan -> rows ----------------------------------------------------------------- */
 
-static void fill_part(
+static int fill_part(
 	struct serve *serve, struct step *step, const struct sched_part *part)
 {
 	const struct lane *lane = lane_of_part(serve, part);
@@ -41,23 +41,29 @@ static void fill_part(
 
 		step_add_sample(step, row, &params);
 	}
+	return kv_cache_prepare(
+		serve->cache, &lane->chain, part->first, part->count);
 }
 
-bool serve_begin(struct serve *serve)
+int serve_begin(struct serve *serve, struct error *err)
 {
 	const struct sched_plan *plan = sched_plan(serve->sched);
 	struct step *step = &serve->steps[serve->step_next];
+	int rc = 0;
 
 	if (plan->part_count == 0)
-		return false;
+		return 0;
 	step_clear(step, 0, serve->rank.config.rank);
-	for (uint32_t i = 0; i < plan->part_count; i++)
-		fill_part(serve, step, &plan->parts[i]);
+	for (uint32_t i = 0; rc == 0 && i < plan->part_count; i++)
+		rc = fill_part(serve, step, &plan->parts[i]);
+	if (rc)
+		return error_set(err, -rc, "rank %u: clearing blocks failed",
+			serve->rank.config.rank);
 	serve->plan = plan;
 	serve->in_flight = true;
 	compute_begin(serve->compute, step);
 	serve->step_next ^= 1;
-	return true;
+	return 0;
 }
 
 /* --- samples -> tokens -------------------------------------------------------------- */

@@ -70,8 +70,8 @@ const struct kv_layout *kv_store_layout(const struct kv_store *store)
 	return &store->layout;
 }
 
-int kv_block_take(
-	struct kv_store *store, uint32_t *out_block, uint32_t *out_pages)
+static int take(struct kv_store *store, bool clear, uint32_t *out_block,
+	uint32_t *out_pages)
 {
 	uint32_t count = store->layout.pages_per_block;
 	uint32_t block = number_set_take(&store->free);
@@ -82,7 +82,7 @@ int kv_block_take(
 		return -ENOMEM;
 	assert(store->references[block] == 0);
 	pages = pages_of(store, block);
-	rc = page_pool_take(store->pool, PAGE_KV, block, count, true, pages);
+	rc = page_pool_take(store->pool, PAGE_KV, block, count, clear, pages);
 	if (rc != 0) {
 		number_set_add(&store->free, block);
 		return rc;
@@ -92,6 +92,26 @@ int kv_block_take(
 		out_pages[i] = pages[i];
 	*out_block = block;
 	return 0;
+}
+
+int kv_block_take(
+	struct kv_store *store, uint32_t *out_block, uint32_t *out_pages)
+{
+	return take(store, true, out_block, out_pages);
+}
+
+int kv_block_take_dirty(
+	struct kv_store *store, uint32_t *out_block, uint32_t *out_pages)
+{
+	return take(store, false, out_block, out_pages);
+}
+
+int kv_block_clear(struct kv_store *store, uint32_t block)
+{
+	assert(block < store->block_count_max);
+	assert(store->references[block] == 1);
+	return page_pool_clear(store->pool, pages_of(store, block),
+		store->layout.pages_per_block);
 }
 
 void kv_block_get(struct kv_store *store, uint32_t block)

@@ -23,7 +23,8 @@
  * Invariants: block_tokens is a power of two that divides the attention chunk
  *        (256), so that chunks of partial sums never straddle blocks. Every
  *        page of a block is owned as (PAGE_KV, block id).
- *        A block is cleared when it is taken: nobody reads another's tokens.
+ *        A block is cleared when it is taken, or before its first token is
+ *        written: nobody reads another's tokens.
  * Sharing: blocks are reference counted; a shared block is read only.
  * Ownership: whoever takes a block holds one reference until put.
  * Threads: one thread (the rank's).
@@ -94,6 +95,17 @@ const struct kv_layout *kv_store_layout(const struct kv_store *store);
  */
 int kv_block_take(
 	struct kv_store *store, uint32_t *out_block, uint32_t *out_pages);
+
+/*
+ * The same, but the pages are as they were left: whoever takes it clears it
+ * before its first token is written. Clearing what a long prompt needs takes
+ * longer than a step may; block by block nobody waits for it.
+ */
+int kv_block_take_dirty(
+	struct kv_store *store, uint32_t *out_block, uint32_t *out_pages);
+
+/* Of a block with one reference. -EIO. */
+int kv_block_clear(struct kv_store *store, uint32_t block);
 
 /* One more, one less reference; the last one gives the pages back. */
 void kv_block_get(struct kv_store *store, uint32_t block);

@@ -400,8 +400,7 @@ enum page_owner page_pool_owner(
 	return pool->owners[page];
 }
 
-/* Clear pages through the window, neighbours with one call. */
-static int clear_pages(
+int page_pool_clear(
 	struct page_pool *pool, const uint32_t *pages, uint32_t count)
 {
 	uint32_t end;
@@ -426,7 +425,7 @@ int page_pool_take(struct page_pool *pool, enum page_owner owner, uint32_t id,
 		return -ENOMEM;
 	for (uint32_t i = 0; i < count; i++)
 		out_pages[i] = number_set_take(&pool->free);
-	if (clear && clear_pages(pool, out_pages, count) != 0) {
+	if (clear && page_pool_clear(pool, out_pages, count) != 0) {
 		for (uint32_t i = 0; i < count; i++)
 			number_set_add(&pool->free, out_pages[i]);
 		return -EIO;

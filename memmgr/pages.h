@@ -100,6 +100,10 @@ enum page_owner page_pool_owner(
 int page_pool_take(struct page_pool *pool, enum page_owner owner, uint32_t id,
 	uint32_t count, bool clear, uint32_t *out_pages);
 
+/* Clear pages through the window, neighbours with one call. -EIO. */
+int page_pool_clear(
+	struct page_pool *pool, const uint32_t *pages, uint32_t count);
+
 /* Return pages; each must be owned by (owner, id). */
 void page_pool_give(struct page_pool *pool, enum page_owner owner, uint32_t id,
 	const uint32_t *pages, uint32_t count);

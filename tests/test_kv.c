@@ -283,6 +283,30 @@ static void test_kv_block_take__pages_are_owned_and_zero(void)
 	kv_store_destroy(NULL);
 }
 
+/* Nothing is cleared before it is asked for, then all of it. */
+static void test_kv_block_take_dirty__zero_once_cleared(void)
+{
+	struct fixture f;
+	uint32_t block, pages[2];
+	bool dirty = false;
+
+	open_fixture(&f, 8);
+	for (int round = 0; round < 8; round++) {
+		CU_ASSERT_EQUAL(kv_block_take_dirty(f.store, &block, pages), 0);
+		dirty = dirty || *words(&f, pages[0]) != 0;
+		CU_ASSERT_EQUAL(kv_block_clear(f.store, block), 0);
+		for (int i = 0; i < 2; i++) {
+			for (size_t k = 0; k < PAGE / 8; k++)
+				CU_ASSERT_EQUAL_FATAL(
+					words(&f, pages[i])[k], 0);
+			memset(words(&f, pages[i]), 0xee, PAGE);
+		}
+		kv_block_put(f.store, block);
+	}
+	CU_ASSERT_TRUE(dirty);
+	close_fixture(&f);
+}
+
 static void test_kv_block_put__last_reference_gives_back(void)
 {
 	struct fixture f;
@@ -431,6 +455,7 @@ int main(void)
 		SUITE_CASE(kv_layout_choose__bad_shapes_are_refused),
 		SUITE_CASE(kv_layout_blocks__rounds_up),
 		SUITE_CASE(kv_block_take__pages_are_owned_and_zero),
+		SUITE_CASE(kv_block_take_dirty__zero_once_cleared),
 		SUITE_CASE(kv_block_put__last_reference_gives_back),
 		SUITE_CASE(kv_block_take__short_of_pages_or_numbers),
 		SUITE_CASE(kv_block_take__failed_clear_takes_nothing),

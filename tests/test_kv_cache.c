@@ -454,6 +454,29 @@ static void test_kv_cache__grow_takes_all_or_nothing(void)
 	close_fixture(&f);
 }
 
+/* Only blocks whose first token is to come are cleared. */
+static void test_kv_cache__prepare_clears_what_begins(void)
+{
+	struct sequence s;
+	struct kv_key key = key_of(1);
+	struct fixture f;
+
+	open_fixture(&f, 4, 1);
+	s = (struct sequence){0};
+	kv_chain_init(&s.chain, &key, s.blocks, s.pages, DEPTH);
+	CU_ASSERT_EQUAL(kv_cache_grow(f.cache, &s.chain, 3 * SPAN), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		*place_of(&f, &s, i * SPAN) = 7;
+	CU_ASSERT_EQUAL(kv_cache_prepare(f.cache, &s.chain, 1, SPAN), 0);
+	CU_ASSERT_EQUAL(*place_of(&f, &s, 0), 7);
+	CU_ASSERT_EQUAL(*place_of(&f, &s, SPAN), 0);
+	CU_ASSERT_EQUAL(*place_of(&f, &s, 2 * SPAN), 7);
+	CU_ASSERT_EQUAL(kv_cache_prepare(f.cache, &s.chain, 0, 1), 0);
+	CU_ASSERT_EQUAL(*place_of(&f, &s, 0), 0);
+	kv_cache_release(f.cache, &s.chain);
+	close_fixture(&f);
+}
+
 static void test_kv_cache_create__every_allocation_may_fail(void)
 {
 	struct fixture f;
@@ -486,6 +509,7 @@ int main(void)
 		SUITE_CASE(kv_cache__prompts_outlive_generated_text),
 		SUITE_CASE(kv_cache__others_find_nothing),
 		SUITE_CASE(kv_cache__grow_takes_all_or_nothing),
+		SUITE_CASE(kv_cache__prepare_clears_what_begins),
 		SUITE_CASE(kv_cache_create__every_allocation_may_fail),
 	};
 
