@@ -215,12 +215,11 @@ static int map_load(struct serve_adapters *adapters, uint32_t instance,
 	return begin_job(adapters, instance, PHASE_COPY, err);
 }
 
-static int end_load(struct serve_adapters *adapters, uint32_t instance)
+static int end_load(struct serve_adapters *adapters)
 {
 	adapter_publish(adapters->set, adapters->loading);
 	adapters->loading = NULL;
 	adapters->phase = PHASE_NONE;
-	(void)instance;
 	return 0;
 }
 
@@ -250,7 +249,7 @@ static int load(void *arg, uint32_t instance,
 	case PHASE_COPY:
 		break;
 	}
-	return end_load(adapters, instance);
+	return end_load(adapters);
 }
 
 static bool ready(void *arg)
