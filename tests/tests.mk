@@ -370,7 +370,7 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring workers reader golden woven \
+THREADED = $(addprefix $(B)/tests/test_,ring mail adapter_table live_adapters workers reader golden woven \
 	segment null serve stream_end front front_faults front_run node \
 	bench_serve)
 
