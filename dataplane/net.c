@@ -148,14 +148,15 @@ static size_t link_header(const struct net_stack *n, const uint8_t *frame,
 	return vlan == n->config.vlan ? bytes : 0;
 }
 
-void net_input(struct net_stack *n, const uint8_t *frame, size_t length,
-	bool checksum_good, struct mono now)
+static void input(
+	struct net_stack *n, const struct net_frame *of, uint32_t hash)
 {
-	struct net_in in = {.checksum_good = checksum_good};
+	struct net_in in = {.checksum_good = of->checksum_good, .hash = hash};
+	const uint8_t *frame = of->bytes;
+	size_t length = of->length;
 	uint16_t type = 0;
 	size_t bytes = link_header(n, frame, length, &type);
 
-	set_now(n, now);
 	n->counters.in_frames++;
 	/* A source that is a group could be taught to us as a neighbour. */
 	if (bytes == 0 || (frame[6] & 1) ||
@@ -175,6 +176,43 @@ void net_input(struct net_stack *n, const uint8_t *frame, size_t length,
 		net_arp_input(n, frame, length);
 	else
 		n->counters.in_dropped_link++;
+}
+
+void net_input(struct net_stack *n, const uint8_t *frame, size_t length,
+	bool checksum_good, struct mono now)
+{
+	const struct net_frame one = {frame, length, checksum_good};
+
+	set_now(n, now);
+	input(n, &one, 0);
+}
+
+static uint32_t ahead(const struct net_stack *n, const struct net_frame *of)
+{
+	uint16_t type = 0;
+	size_t bytes = link_header(n, of->bytes, of->length, &type);
+
+	if (bytes && type == ETHER_IP4 && n->local_set[NET_LOCAL_IP4])
+		return net_ip4_ahead(n, of->bytes + bytes, of->length - bytes);
+	if (bytes && type == ETHER_IP6 && n->local_set[NET_LOCAL_IP6])
+		return net_ip6_ahead(n, of->bytes + bytes, of->length - bytes);
+	return 0;
+}
+
+void net_input_burst(struct net_stack *n, const struct net_frame *frames,
+	uint32_t count, struct mono now)
+{
+	uint32_t hashes[NET_BURST_COUNT_MAX];
+
+	assert(count <= NET_BURST_COUNT_MAX);
+	set_now(n, now);
+	for (uint32_t i = 0; i < count; i++)
+		hashes[i] = ahead(n, &frames[i]);
+	for (uint32_t i = 0; i < count; i++)
+		if (hashes[i])
+			tcp_ahead_more(n->tcp, hashes[i]);
+	for (uint32_t i = 0; i < count; i++)
+		input(n, &frames[i], hashes[i]);
 }
 
 void net_poll(struct net_stack *n, struct mono now)

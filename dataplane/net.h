@@ -113,6 +113,22 @@ const struct net_counters *net_stack_counters(const struct net_stack *n);
 void net_input(struct net_stack *n, const uint8_t *frame, size_t length,
 	bool checksum_good, struct mono now);
 
+/* A frame of a burst; as net_input() takes it. */
+struct net_frame {
+	const uint8_t *bytes;
+	size_t length;
+	bool checksum_good;
+};
+
+#define NET_BURST_COUNT_MAX 64
+
+/*
+ * net_input() for at most NET_BURST_COUNT_MAX frames that came together: what
+ * they need from memory is asked for before the first is looked at.
+ */
+void net_input_burst(struct net_stack *n, const struct net_frame *frames,
+	uint32_t count, struct mono now);
+
 /* Run timers and send what waits; after each burst of input and of calls. */
 void net_poll(struct net_stack *n, struct mono now);
 

@@ -91,6 +91,20 @@ void net_ip4_input(struct net_stack *n, const uint8_t *packet, size_t length,
 	dispatch(n, in, true);
 }
 
+uint32_t net_ip4_ahead(
+	const struct net_stack *n, const uint8_t *packet, size_t length)
+{
+	struct net_in in = {.local = NET_LOCAL_IP4};
+
+	if (length < IP4_BYTES + TCP_BYTES || packet[0] != 0x45 ||
+		packet[9] != IP_TCP)
+		return 0;
+	in.from = net_ip4(packet + 12);
+	in.data = packet + IP4_BYTES;
+	in.length = length - IP4_BYTES;
+	return tcp_ahead(n->tcp, &in);
+}
+
 /* The options of one hop-by-hop or destination header. */
 static bool ip6_options_pass(const uint8_t *options, size_t length)
 {
@@ -207,4 +221,18 @@ void net_ip6_input(struct net_stack *n, const uint8_t *packet, size_t length,
 			in->protocol != IP_ICMP6))
 		return drop(n);
 	dispatch(n, in, false);
+}
+
+uint32_t net_ip6_ahead(
+	const struct net_stack *n, const uint8_t *packet, size_t length)
+{
+	struct net_in in = {0};
+
+	if (length < IP6_BYTES + TCP_BYTES || packet[6] != IP_TCP ||
+		!ip6_is_ours(n, packet + 24, &in.local))
+		return 0;
+	in.from = net_ip6(packet + 8);
+	in.data = packet + IP6_BYTES;
+	in.length = length - IP6_BYTES;
+	return tcp_ahead(n->tcp, &in);
 }

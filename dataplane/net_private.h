@@ -73,6 +73,7 @@ struct net_in {
 	uint8_t protocol, hops;
 	bool broadcast; /* of the link or of IP: nothing answers errors */
 	bool checksum_good;
+	uint32_t hash; /* of its connection, as tcp_ahead() said; 0 = unknown */
 };
 
 /* A packet that is being built. */
@@ -158,6 +159,12 @@ void net_ip4_input(struct net_stack *n, const uint8_t *packet, size_t length,
 void net_ip6_input(struct net_stack *n, const uint8_t *packet, size_t length,
 	struct net_in *in);
 
+/* tcp_ahead() of a segment that is plain enough; else 0. */
+uint32_t net_ip4_ahead(
+	const struct net_stack *n, const uint8_t *packet, size_t length);
+uint32_t net_ip6_ahead(
+	const struct net_stack *n, const uint8_t *packet, size_t length);
+
 /* --- net_icmp.c --- */
 void net_icmp4_input(struct net_stack *n, const struct net_in *in);
 void net_icmp6_input(struct net_stack *n, const struct net_in *in);
@@ -175,6 +182,12 @@ int tcp_create(struct net_stack *n, const struct tcp_config *config,
 	struct tcp **out, struct error *err);
 void tcp_destroy(struct tcp *t);
 void tcp_input(struct tcp *t, const struct net_in *in);
+/*
+ * Of a segment that will be input soon: its connection's hash, whose place in
+ * the table is then on its way from memory. Later: so is the connection.
+ */
+uint32_t tcp_ahead(const struct tcp *t, const struct net_in *in);
+void tcp_ahead_more(const struct tcp *t, uint32_t hash);
 /*
  * An error about a segment that we are said to have sent: 8 bytes of its TCP
  * header. mtu_bytes 0: not about size. False: no such segment is in flight.

@@ -14,7 +14,6 @@
 #include "base/check.h"
 #include "dataplane/stream_tcp.h"
 
-#define FRAME_BURST_COUNT 64
 #define EVENT_BURST_COUNT 256
 #define BACKLOG_COUNT_MIN 16
 #define LINGER_NS (1 * NS_PER_S)
@@ -280,19 +279,11 @@ static void accept_waiting(struct stream_tcp *k)
 
 static uint32_t take_frames(struct stream_tcp *k)
 {
-	uint32_t count = 0;
-	bool good = false;
-	size_t length;
+	struct net_frame frames[NET_BURST_COUNT_MAX];
+	uint32_t count =
+		k->port.frames_next(k->port.arg, frames, NET_BURST_COUNT_MAX);
 
-	while (count < FRAME_BURST_COUNT) {
-		const uint8_t *frame =
-			k->port.frame_next(k->port.arg, &length, &good);
-
-		if (!frame)
-			break;
-		net_input(k->net, frame, length, good, mono_now());
-		count++;
-	}
+	net_input_burst(k->net, frames, count, mono_now());
 	return count;
 }
 

@@ -28,11 +28,10 @@
 struct stream_port {
 	void *arg;
 	/*
-	 * The next frame that came, NULL = none now; it stays valid until the
-	 * next call.
+	 * The next frames that came, at most `max` of them; how many, 0 = none
+	 * now. They stay valid until the next call.
 	 */
-	const uint8_t *(*frame_next)(
-		void *arg, size_t *out_length, bool *out_checksum_good);
+	uint32_t (*frames_next)(void *arg, struct net_frame *out, uint32_t max);
 	/* Return when there may be a frame, at `until`, or after wake(). */
 	void (*wait)(void *arg, struct mono until);
 	void (*wake)(void *arg); /* any thread; remembered until a wait */

@@ -73,15 +73,14 @@ static int make_tables(struct tcp *t)
 	const struct tcp_config *c = &t->config;
 	uint32_t slab_bytes = (c->receive_bytes + 7) & ~7u;
 
-	t->bucket_count = 1;
-	while (t->bucket_count < c->connection_count * 2)
-		t->bucket_count *= 2;
+	t->place_count = 1;
+	while (t->place_count < c->connection_count * 2)
+		t->place_count *= 2;
 	t->connections =
 		table_alloc(c->connection_count, sizeof(*t->connections));
-	t->buckets = table_alloc(t->bucket_count, sizeof(*t->buckets));
-	if (!t->connections || !t->buckets)
+	t->places = table_alloc(t->place_count, sizeof(*t->places));
+	if (!t->connections || !t->places)
 		return -ENOMEM;
-	memset(t->buckets, 0xff, t->bucket_count * sizeof(*t->buckets));
 	if (timer_wheel_init(&t->wheel, c->connection_count, t->now_ns) ||
 		unit_pool_init(&t->blocks, TCP_BLOCK_BYTES,
 			(uint32_t)(c->send_total_bytes / TCP_BLOCK_BYTES)) ||
@@ -133,7 +132,7 @@ void tcp_destroy(struct tcp *t)
 	unit_pool_release(&t->slabs);
 	unit_pool_release(&t->blocks);
 	timer_wheel_release(&t->wheel);
-	free(t->buckets);
+	free(t->places);
 	free(t->connections);
 	free(t);
 }
@@ -142,6 +141,7 @@ void tcp_destroy(struct tcp *t)
 
 void tcp_input(struct tcp *t, const struct net_in *in)
 {
+	uint32_t hash = in->hash ? in->hash : tcp_ahead(t, in);
 	struct tcp_connection *c;
 	struct tcp_segment s;
 
@@ -159,7 +159,7 @@ void tcp_input(struct tcp *t, const struct net_in *in)
 		return;
 	}
 	t->counters.in_bytes += s.length;
-	c = tcp_connection_find(t, &s);
+	c = tcp_connection_at(t, &s, hash);
 	if (c)
 		tcp_segment_input(t, c, &s);
 	else if ((s.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN)
@@ -300,9 +300,13 @@ static struct tcp_connection *sender_of(const struct tcp *t, struct tcp_id id)
 int tcp_send(struct tcp *t, struct tcp_id id, const struct tcp_piece *pieces,
 	uint32_t count)
 {
-	struct tcp_connection *c = sender_of(t, id);
+	struct tcp_connection *c;
 	size_t total = 0;
 
+	/* For net_poll(): it comes while the others are sent on. */
+	if (id.index < t->config.connection_count)
+		tcp_prefetch(t, id.index);
+	c = sender_of(t, id);
 	if (!c)
 		return -ENOTCONN;
 	for (uint32_t i = 0; i < count; i++) {
@@ -400,7 +404,7 @@ void tcp_get_usage(const struct tcp *t, struct tcp_usage *out)
 		.slabs = t->slabs.used_count,
 		.idle_bytes = sizeof(struct tcp_connection) +
 			      sizeof(struct timer_wheel_link) +
-			      t->bucket_count * sizeof(*t->buckets) /
+			      t->place_count * sizeof(*t->places) /
 				      t->config.connection_count,
 	};
 }

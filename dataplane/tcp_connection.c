@@ -34,15 +34,6 @@ void tcp_mark_flush(struct tcp *t, struct tcp_connection *c)
 	t->flush.last = index;
 }
 
-static inline void prefetch(const struct tcp_connection *c)
-{
-	const uint8_t *at = (const uint8_t *)c;
-
-	for (size_t i = 0; i < offsetof(struct tcp_connection, ranges);
-		i += CACHE_LINE_BYTES)
-		__builtin_prefetch(at + i);
-}
-
 struct tcp_connection *tcp_take_ready(struct tcp *t)
 {
 	while (t->ready.first != TCP_NONE) {
@@ -65,9 +56,6 @@ struct tcp_connection *tcp_take_flush(struct tcp *t)
 
 		t->flush.first = c->flush_next;
 		c->flush_queued = false;
-		/* The next one comes while this one is worked on. */
-		if (t->flush.first != TCP_NONE)
-			prefetch(&t->connections[t->flush.first]);
 		if (c->state != TCP_FREE && c->state != TCP_CLOSED)
 			return c;
 	}
@@ -103,16 +91,15 @@ static void wait_list_remove(struct tcp *t, struct tcp_connection *c)
 
 /* --- the table --- */
 
-static uint32_t *bucket_of(const struct tcp *t,
-	const struct net_address *remote, uint8_t local, uint32_t ports)
+static uint32_t hash_of(const struct tcp *t, const struct net_address *remote,
+	uint8_t local, uint32_t ports)
 {
 	uint8_t key[24] = {0};
 
 	memcpy(key, remote->bytes, 16);
 	net_put32(key + 16, ports);
 	key[20] = local;
-	return &t->buckets[siphash_1_3(&t->hash_key, key, sizeof(key)) &
-			   (t->bucket_count - 1)];
+	return (uint32_t)siphash_1_3(&t->hash_key, key, sizeof(key));
 }
 
 static uint32_t ports_of(uint16_t remote_port, uint16_t local_port)
@@ -120,43 +107,104 @@ static uint32_t ports_of(uint16_t remote_port, uint16_t local_port)
 	return (uint32_t)remote_port << 16 | local_port;
 }
 
-struct tcp_connection *tcp_connection_find(
-	const struct tcp *t, const struct tcp_segment *s)
+static uint32_t hash_of_connection(
+	const struct tcp *t, const struct tcp_connection *c)
 {
-	uint32_t at = *bucket_of(t, s->remote, s->local,
-		ports_of(s->remote_port, s->local_port));
+	return hash_of(t, &c->remote, c->local,
+		ports_of(c->remote_port, c->local_port));
+}
 
-	while (at != TCP_NONE) {
-		struct tcp_connection *c = &t->connections[at];
+uint32_t tcp_ahead(const struct tcp *t, const struct net_in *in)
+{
+	uint32_t hash;
 
+	if (in->length < 4)
+		return 0;
+	hash = hash_of(t, &in->from, in->local, net_get32(in->data));
+	__builtin_prefetch(&t->places[hash & (t->place_count - 1)]);
+	return hash;
+}
+
+void tcp_ahead_more(const struct tcp *t, uint32_t hash)
+{
+	uint32_t place = t->places[hash & (t->place_count - 1)];
+
+	if (place)
+		tcp_prefetch(t, (place & TCP_PLACE_INDEX_MASK) - 1);
+}
+
+struct tcp_connection *tcp_connection_at(
+	const struct tcp *t, const struct tcp_segment *s, uint32_t hash)
+{
+	uint32_t mask = t->place_count - 1, place;
+
+	for (uint32_t at = hash & mask; (place = t->places[at]) != 0;
+		at = (at + 1) & mask) {
+		uint32_t index = (place & TCP_PLACE_INDEX_MASK) - 1;
+		struct tcp_connection *c = &t->connections[index];
+
+		if ((place ^ hash) & ~TCP_PLACE_INDEX_MASK)
+			continue;
+		tcp_prefetch(t, index);
 		if (c->remote_port == s->remote_port &&
 			c->local_port == s->local_port &&
 			c->local == s->local && net_same(&c->remote, s->remote))
 			return c;
-		at = c->hash_next;
 	}
 	return NULL;
 }
 
-void tcp_connection_enter(struct tcp *t, struct tcp_connection *c)
+struct tcp_connection *tcp_connection_find(
+	const struct tcp *t, const struct tcp_segment *s)
 {
-	uint32_t *bucket = bucket_of(t, &c->remote, c->local,
-		ports_of(c->remote_port, c->local_port));
-
-	c->hash_next = *bucket;
-	*bucket = tcp_index(t, c);
+	return tcp_connection_at(t, s,
+		hash_of(t, s->remote, s->local,
+			ports_of(s->remote_port, s->local_port)));
 }
 
+static uint32_t place_of(uint32_t hash, uint32_t index)
+{
+	return (hash & ~TCP_PLACE_INDEX_MASK) | (index + 1);
+}
+
+void tcp_connection_enter(struct tcp *t, struct tcp_connection *c)
+{
+	uint32_t hash = hash_of_connection(t, c), mask = t->place_count - 1;
+	uint32_t at = hash & mask;
+
+	while (t->places[at] != 0)
+		at = (at + 1) & mask;
+	t->places[at] = place_of(hash, tcp_index(t, c));
+}
+
+/* How far behind its own place the connection at `at` stands. */
+static uint32_t strayed(const struct tcp *t, uint32_t at)
+{
+	uint32_t index = (t->places[at] & TCP_PLACE_INDEX_MASK) - 1;
+	uint32_t hash = hash_of_connection(t, &t->connections[index]);
+
+	return (at - hash) & (t->place_count - 1);
+}
+
+/* Those behind move up, so that no search ends too early. */
 static void leave(struct tcp *t, const struct tcp_connection *c)
 {
-	uint32_t *at = bucket_of(t, &c->remote, c->local,
-		ports_of(c->remote_port, c->local_port));
+	uint32_t hash = hash_of_connection(t, c), mask = t->place_count - 1;
+	uint32_t place = place_of(hash, tcp_index(t, c)), hole = hash & mask;
 
-	while (*at != tcp_index(t, c)) {
-		assert(*at != TCP_NONE);
-		at = &t->connections[*at].hash_next;
+	while (t->places[hole] != place) {
+		assert(t->places[hole] != 0);
+		hole = (hole + 1) & mask;
 	}
-	*at = c->hash_next;
+	for (uint32_t at = (hole + 1) & mask; t->places[at] != 0;
+		at = (at + 1) & mask) {
+		/* Not one that would come to stand before its own place. */
+		if (strayed(t, at) < ((at - hole) & mask))
+			continue;
+		t->places[hole] = t->places[at];
+		hole = at;
+	}
+	t->places[hole] = 0;
 }
 
 struct tcp_connection *tcp_connection_of(const struct tcp *t, struct tcp_id id)

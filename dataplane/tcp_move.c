@@ -64,7 +64,7 @@ static void pack(const struct tcp *t, struct tcp_connection *c)
 					: 1;
 	c->ts_offset += tcp_clock_ms(t);
 	c->generation = 0;
-	c->flush_next = c->ready_next = c->hash_next = TCP_NONE;
+	c->flush_next = c->ready_next = TCP_NONE;
 	c->list_next = c->list_previous = TCP_NONE;
 	c->flush_queued = c->ready_queued = false;
 	c->first_block = c->last_block = c->cursor_block = UNIT_NONE;

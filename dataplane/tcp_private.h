@@ -83,91 +83,113 @@ struct tcp_cubic {
 	double w_max, k_s, w_est; /* segments, seconds, segments */
 };
 
-/* Flags are uint8_t, since an import may hold any byte where one is. */
+/*
+ * Flags are uint8_t, since an import may hold any byte where one is.
+ * With many connections a segment costs what its cache lines cost. So what
+ * an event and its ACK touch where nothing is lost stands in the first five,
+ * of which tcp_send() needs only the first; tcp_prefetch() fetches the others.
+ */
 struct tcp_connection {
-	/* Lists; these outlive the connection. */
+	/* --- line 1: who, and what is queued; lists outlive it --- */
 	_Alignas(CACHE_LINE_BYTES) uint32_t generation;
 	uint32_t flush_next, ready_next;
-	uint32_t list_next, list_previous; /* free, or TIME_WAIT by age */
-	uint32_t hash_next;
-	uint8_t flush_queued, ready_queued;
-
-	/* Who. */
+	struct net_address remote;
+	uint16_t local_port, remote_port;
 	uint8_t state; /* enum tcp_state */
 	uint8_t local; /* enum net_local */
-	uint8_t listener;
-	uint16_t local_port, remote_port;
-	struct net_address remote;
+	uint8_t flush_queued, ready_queued;
+	uint8_t owned; /* the layer above has been told of it */
+	uint8_t finishing; /* a FIN is queued behind the data */
+	uint8_t closing; /* tcp_close(): input is dropped */
+	uint8_t news_closed;
+	uint32_t queued_bytes; /* from snd_una on */
+	uint32_t first_block, last_block, block_count;
+	uint32_t last_used; /* of the last block */
+	uint32_t want; /* 0 = nobody waits for room */
 
-	/* Options that were agreed on. */
-	uint8_t has_timestamps, has_sack, has_scale;
-	uint8_t snd_scale, rcv_scale;
+	/* --- line 2: output --- */
+	uint32_t snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2;
+	uint32_t snd_wnd_max;
+	uint32_t first_offset; /* within the first block */
+	uint32_t cursor_block, cursor_seq; /* seq of the block's first byte */
+	uint32_t cwnd, ssthresh; /* bytes */
 	uint16_t mss; /* of what we send, without options */
-	uint16_t peer_mss; /* as the peer said */
+	uint8_t has_timestamps, has_sack, snd_scale, rcv_scale;
+	uint8_t fin_sent;
+	uint8_t ack_now;
+	uint8_t recovery; /* enum tcp_recovery */
+	uint8_t resend; /* enum tcp_resend */
+	uint8_t backoff, keep_alive_count;
+	uint8_t sacked_count, range_count;
+	uint8_t probe_sent; /* tail loss probe */
+	uint8_t force_one; /* send one segment whatever the window */
+	uint8_t limited; /* the congestion window stopped us */
+	uint8_t timing; /* a segment is being timed (Karn) */
+
+	/* --- line 3: recovery, input --- */
+	uint32_t duplicate_count, lost_edge, resent_edge;
+	uint32_t rcv_nxt, rcv_edge; /* edge: right one, ever advertised */
+	uint32_t ack_sent; /* rcv_nxt as the peer knows it */
+	uint32_t unread_bytes;
+	uint32_t unacked_segments; /* full ones since our last ACK */
+	struct tcp_range duplicate; /* to report (DSACK); empty = none */
+	uint32_t timed_seq, fin_seq;
 	uint32_t ts_offset; /* our clock = milliseconds + this */
 	uint32_t ts_recent;
 	uint64_t ts_recent_ns;
 
-	/* What the layer above knows and has said. */
-	uint8_t owned; /* it has been told of this connection */
-	uint8_t finishing; /* a FIN is queued behind the data */
-	uint8_t closing; /* tcp_close(): input is dropped */
-	uint8_t news_opened, news_data, news_room, news_done, news_closed;
-	uint8_t end; /* enum tcp_end */
-	uint32_t want; /* 0 = nobody waits for room */
-
-	/* Output. */
-	uint32_t iss, snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2;
-	uint32_t snd_wnd_max;
-	uint32_t queued_bytes; /* from snd_una on */
-	uint32_t first_block, last_block, block_count;
-	uint32_t first_offset, last_used; /* within those */
-	uint32_t cursor_block, cursor_seq; /* seq of the block's first byte */
-	uint8_t fin_sent;
-	uint8_t ack_now;
-
-	/* Recovery. */
-	uint8_t recovery; /* enum tcp_recovery */
-	uint8_t resend; /* enum tcp_resend */
-	uint8_t backoff, syn_count, keep_alive_count;
-	uint8_t sacked_count, range_count;
-	uint8_t probe_sent, probe_was_resend; /* tail loss probe */
-	uint8_t force_one; /* send one segment whatever the window */
-	uint8_t limited; /* the congestion window stopped us */
-	uint32_t duplicate_count;
-	uint32_t lost_edge, resent_edge, resent_mark, recover;
-	uint32_t probe_end;
-	uint32_t cwnd, ssthresh; /* bytes */
-	struct tcp_cubic cubic;
-
-	/* Time. */
-	uint8_t timing; /* a segment is being timed (Karn) */
-	uint32_t timed_seq;
+	/* --- lines 4 and 5: time --- */
 	uint64_t timed_ns;
 	uint64_t srtt_ns, rttvar_ns, rto_ns; /* srtt 0 = not measured */
 	uint64_t rto_base_ns; /* the RTO runs from here */
 	uint64_t sent_ns; /* last data out */
 	uint64_t progress_ns; /* last time the peer took something */
 	uint64_t heard_ns;
-	uint64_t challenge_ns;
 	uint64_t deadline_ns[TCP_TIMER_COUNT]; /* 0 = not set */
 
-	/* Input. */
-	uint32_t irs, rcv_nxt, rcv_edge; /* edge: right one, ever advertised */
-	uint32_t ack_sent; /* rcv_nxt as the peer knows it */
+	/* --- the rest of line 5: bytes that come --- */
 	uint32_t slab; /* TCP_NONE = no input */
-	uint32_t unread_start, unread_bytes;
-	uint32_t unacked_segments; /* full ones since our last ACK */
+	uint32_t unread_start;
 	uint8_t fin_received;
 	uint8_t has_fin_early; /* fin_seq is known, data is missing before it */
-	uint32_t fin_seq;
+	uint8_t news_opened, news_data, news_room, news_done;
+	uint8_t probe_was_resend;
+	uint32_t probe_end;
 	uint32_t range_latest; /* a number in the island that grew last */
-	struct tcp_range duplicate; /* to report (DSACK); empty = none */
 
-	/* Only touched where something is missing; so they come last. */
+	/* --- once in a life, or where something is missing --- */
+	uint32_t list_next, list_previous; /* free, or TIME_WAIT by age */
+	uint8_t listener, has_scale, syn_count;
+	uint8_t end; /* enum tcp_end */
+	uint16_t peer_mss; /* as the peer said */
+	uint32_t iss, irs;
+	uint32_t resent_mark, recover;
+	uint64_t challenge_ns;
+	struct tcp_cubic cubic;
 	struct tcp_range ranges[TCP_RANGE_COUNT_MAX]; /* ascending */
 	struct tcp_range sacked[TCP_SACKED_COUNT_MAX]; /* ascending */
 };
+
+#define TCP_HOT_BYTES ((size_t)5 * CACHE_LINE_BYTES)
+
+static_assert(
+	offsetof(struct tcp_connection, snd_una) == CACHE_LINE_BYTES &&
+		offsetof(struct tcp_connection, duplicate_count) ==
+			(size_t)2 * CACHE_LINE_BYTES &&
+		offsetof(struct tcp_connection, timed_ns) ==
+			(size_t)3 * CACHE_LINE_BYTES &&
+		offsetof(struct tcp_connection, list_next) == TCP_HOT_BYTES,
+	"the lines of a connection are as its comments say");
+
+/*
+ * The table by addresses: open addressing, each as near behind where its hash
+ * points as may be. A place is 0 (empty) or eleven bits of the hash above the
+ * index plus one, so whoever looks touches hardly any connection but the right
+ * one.
+ */
+#define TCP_PLACE_INDEX_MASK ((1u << 21) - 1)
+static_assert(TCP_CONNECTION_COUNT_MAX < TCP_PLACE_INDEX_MASK,
+	"an index fits its place in the table");
 
 struct tcp_list {
 	uint32_t first, last;
@@ -189,8 +211,8 @@ struct tcp {
 	struct tcp_listener listeners[TCP_LISTENER_COUNT_MAX];
 	uint32_t listener_count;
 	struct tcp_connection *connections; /* owned */
-	uint32_t *buckets; /* owned, [bucket_count] heads */
-	uint32_t bucket_count; /* a power of two */
+	uint32_t *places; /* owned, [place_count] */
+	uint32_t place_count; /* a power of two, at most half of it used */
 	struct tcp_list free, time_wait; /* by list_next */
 	struct tcp_list flush, ready; /* by their own links */
 	uint32_t used_count, open_count, half_open_count, time_wait_count;
@@ -263,6 +285,16 @@ static inline uint32_t tcp_index(
 	return (uint32_t)(c - t->connections);
 }
 
+/* It will be worked on in a moment: all that takes is asked for at once. */
+static inline void tcp_prefetch(const struct tcp *t, uint32_t index)
+{
+	const uint8_t *at = (const uint8_t *)&t->connections[index];
+
+	for (size_t i = 0; i < TCP_HOT_BYTES; i += CACHE_LINE_BYTES)
+		__builtin_prefetch(at + i, 1);
+	__builtin_prefetch(&t->wheel.links[index], 1);
+}
+
 /* After the last byte that is queued; nothing is while the SYN is in flight. */
 static inline uint32_t tcp_data_end(const struct tcp_connection *c)
 {
@@ -290,6 +322,9 @@ struct tcp_connection *tcp_connection_get(struct tcp *t);
 void tcp_connection_enter(struct tcp *t, struct tcp_connection *c);
 struct tcp_connection *tcp_connection_find(
 	const struct tcp *t, const struct tcp_segment *s);
+/* The same by what tcp_ahead() said. */
+struct tcp_connection *tcp_connection_at(
+	const struct tcp *t, const struct tcp_segment *s, uint32_t hash);
 /* NULL: dead, or not known above. */
 struct tcp_connection *tcp_connection_of(const struct tcp *t, struct tcp_id id);
 /* It is over: drop all it holds, and tell the layer above if it knows. */

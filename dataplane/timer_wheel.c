@@ -7,6 +7,9 @@
 #include "dataplane/timer_wheel.h"
 
 #define LEVEL_BITS 6
+/* Of the fields of a link; 2^54 ticks are 18,000 years. */
+#define TICK_MASK ((UINT64_C(1) << 54) - 1)
+#define SLOT_MASK 1023u
 #define SPAN_TICKS (UINT64_C(1) << (LEVEL_BITS * TIMER_WHEEL_LEVEL_COUNT))
 
 int timer_wheel_init(struct timer_wheel *w, uint32_t count, uint64_t now_ns)
@@ -37,8 +40,8 @@ static void insert(struct timer_wheel *w, uint32_t index, uint64_t tick)
 		ahead >> (LEVEL_BITS * (level + 1)))
 		level++;
 	slot = (unsigned)(tick >> (LEVEL_BITS * level)) % 64;
-	link->tick = tick;
-	link->slot = (uint16_t)(level * 64 + slot);
+	link->tick = tick & TICK_MASK;
+	link->slot = (level * 64 + slot) & SLOT_MASK;
 	link->previous = TIMER_WHEEL_NONE;
 	link->next = w->heads[link->slot];
 	if (link->next != TIMER_WHEEL_NONE)

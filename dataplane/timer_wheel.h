@@ -25,10 +25,11 @@
 #define TIMER_WHEEL_LEVEL_COUNT 6
 #define TIMER_WHEEL_SLOT_COUNT 64
 
+/* 16 bytes, so that none lies in two cache lines. */
 struct timer_wheel_link {
 	uint32_t next, previous;
-	uint64_t tick; /* 0 = not set */
-	uint16_t slot; /* level * 64 + slot */
+	uint64_t tick : 54; /* 0 = not set */
+	uint64_t slot : 10; /* level * 64 + slot */
 };
 
 struct timer_wheel {

@@ -31,6 +31,7 @@ struct frames {
 	uint8_t bytes[FRAME_COUNT][FRAME_BYTES];
 	uint16_t lengths[FRAME_COUNT];
 	uint32_t head, tail;
+	uint32_t lent; /* of those from head on: the next call ends that */
 };
 
 static struct frames to_server, to_clients;
@@ -90,19 +91,21 @@ static void pump(void)
 	}
 }
 
-static const uint8_t *frame_next(
-	void *arg, size_t *out_length, bool *out_checksum_good)
+static uint32_t frames_next(void *arg, struct net_frame *out, uint32_t max)
 {
-	uint32_t at;
+	struct frames *f = &to_server;
 
 	(void)arg;
+	f->head += f->lent;
+	f->lent = 0;
 	pump();
-	if (to_server.head == to_server.tail)
-		return NULL;
-	at = to_server.head++ % FRAME_COUNT;
-	*out_length = to_server.lengths[at];
-	*out_checksum_good = false;
-	return to_server.bytes[at];
+	while (f->lent < max && f->head + f->lent != f->tail) {
+		uint32_t at = (f->head + f->lent) % FRAME_COUNT;
+
+		out[f->lent++] =
+			(struct net_frame){f->bytes[at], f->lengths[at], false};
+	}
+	return f->lent;
 }
 
 static uint8_t *frame_get(void *arg, size_t size)
@@ -128,7 +131,7 @@ static void port_wait(void *arg, struct mono until)
 
 	(void)arg;
 	pump();
-	if (to_server.head != to_server.tail ||
+	if (to_server.head + to_server.lent != to_server.tail ||
 		atomic_exchange(&woken, false)) {
 		sched_yield();
 		return;
@@ -311,19 +314,19 @@ static int create(const struct stream_setup *setup, struct stream_loop *out,
 			.ip4 = {10, 0, 0, 1},
 			.prefix4_bits = 24,
 			.device = {NULL, frame_get, frame_send, false, 0}},
-		.port = {NULL, frame_next, port_wait, port_wake},
+		.port = {NULL, frames_next, port_wait, port_wake},
 		.limits = setup->limits,
 		.listener_count = setup->listener_count,
 		.handler = setup->handler,
 		.arg = setup->arg,
 	};
 
-	to_server.head = to_server.tail = 0;
+	to_server.head = to_server.tail = to_server.lent = 0;
 	if (!lwip_host_start(from_clients, NULL))
 		return error_set(err, ENOENT, "no liblwip.so.0 here");
 	lwip_host_set_time(now_ns);
 	lwip_host_clear();
-	to_server.head = to_server.tail = 0;
+	to_server.head = to_server.tail = to_server.lent = 0;
 	to_clients.head = to_clients.tail = 0;
 	memset(clients_of, 0, sizeof(clients_of));
 	for (uint32_t i = 0; i < setup->listener_count; i++)
