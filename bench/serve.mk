@@ -4,10 +4,18 @@ serve_c = $(wildcard bench/serve*.c) base/clock.c base/error.c
 # Adapters in memory, over the fake back end of the tests and over the host's.
 memmgr_bench_c = $(wildcard bench/memmgr*.c) bench/median.c \
 	tests/fake/fake_vmm.c tests/st_builder.c $(library_c)
+# Our TCP beside the kernel's, and beside liblwip's where its headers are. That
+# one finds sys_now() in the program; it is opened when it is measured.
+lwip_there := $(wildcard /usr/include/lwip/lwip/tcp.h)
+tcp_bench_c = $(addprefix bench/tcp_,speed.c frame.c ours.c kernel.c flood.c) \
+	$(if $(lwip_there),bench/tcp_lwip.c tests/lwip_host.c,bench/tcp_lwip_none.c)
+ifneq ($(lwip_there),)
+$(B)/heddle-bench: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
+endif
 heddle_bench_c = $(sort bench/heddle_bench.c bench/ask.c bench/report.c \
-	bench/tcp_speed.c bench/node.c bench/process.c bench/cpu_peer.c \
-	bench/cpu_model.c $(wildcard bench/machine*.c bench/batch*.c) \
-	$(wildcard bench/frontend*.c) $(serve_c) \
+	bench/node.c bench/process.c bench/cpu_peer.c bench/cpu_model.c \
+	$(wildcard bench/machine*.c bench/batch*.c) \
+	$(tcp_bench_c) $(wildcard bench/frontend*.c) $(serve_c) \
 	$(memmgr_bench_c) $(tcp_c))
 
 $(B)/heddle-bench: $(call obj,$(heddle_bench_c))

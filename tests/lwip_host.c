@@ -51,6 +51,9 @@
 	X(tcp_write)                                                           \
 	X(tcp_output)                                                          \
 	X(tcp_recved)                                                          \
+	X(tcp_bind)                                                            \
+	X(tcp_listen_with_backlog)                                             \
+	X(tcp_accept)                                                          \
 	X(tcp_shutdown)                                                        \
 	X(tcp_close)                                                           \
 	X(tcp_abort)
@@ -75,6 +78,7 @@ static lwip_frame_out *frame_out;
 static void *frame_arg;
 static uint64_t time_ns;
 static bool started;
+static struct tcp_pcb *accepted;
 
 /* lwIP finds this one before its own. */
 u32_t sys_now(void);
@@ -348,4 +352,67 @@ void lwip_host_clear(void)
 	}
 	while (*lwip.waiting)
 		lwip.tcp_abort_(*lwip.waiting);
+}
+
+/* --- a server that only sends --- */
+
+static err_t accept_one(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+	(void)arg;
+	(void)err;
+	tcp_nagle_disable(pcb);
+	accepted = pcb;
+	return ERR_OK;
+}
+
+bool lwip_server_listen(uint16_t port)
+{
+	struct tcp_pcb *pcb = lwip.tcp_new_ip_type_(IPADDR_TYPE_V4);
+	ip_addr_t any;
+
+	IP_ADDR4(&any, 0, 0, 0, 0);
+	if (!pcb || lwip.tcp_bind_(pcb, &any, port) != ERR_OK)
+		return false;
+	pcb = lwip.tcp_listen_with_backlog_(pcb, 255);
+	if (!pcb)
+		return false;
+	lwip.tcp_accept_(pcb, accept_one);
+	return true;
+}
+
+void lwip_server_input_syn(const uint8_t *frame, size_t length)
+{
+	struct tcp_pcb *others = *lwip.active;
+
+	*lwip.active = NULL;
+	lwip_host_input(frame, length);
+	if (*lwip.active)
+		(*lwip.active)->next = others;
+	else
+		*lwip.active = others;
+}
+
+void *lwip_server_accept(void)
+{
+	struct tcp_pcb *pcb = accepted;
+
+	accepted = NULL;
+	return pcb;
+}
+
+bool lwip_server_send(void *connection, const void *data, size_t length)
+{
+	struct tcp_pcb *pcb = connection;
+
+	return lwip.tcp_write_(pcb, data, (u16_t)length, TCP_WRITE_FLAG_COPY) ==
+		       ERR_OK &&
+	       lwip.tcp_output_(pcb) == ERR_OK;
+}
+
+void *lwip_server_swap(void *list)
+{
+	struct tcp_pcb *old = *lwip.active;
+
+	*lwip.active = list;
+	return old;
 }

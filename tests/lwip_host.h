@@ -37,6 +37,23 @@ long lwip_client_receive(int client, void *data, size_t length);
 void lwip_client_shutdown(int client);
 void lwip_client_close(int client);
 void lwip_client_abort(int client);
+/* --- as a server that only sends; with lwip_host_start()'s addresses --- */
+/* Take all that connect to `port`. False: it is taken. */
+bool lwip_server_listen(uint16_t port);
+/*
+ * As lwip_host_input(), for a SYN of an address that has no connection: lwIP
+ * would look through all of them first, and opening many would take for ever.
+ */
+void lwip_server_input_syn(const uint8_t *frame, size_t length);
+/* The connection that was accepted last, NULL = none since. */
+void *lwip_server_accept(void);
+bool lwip_server_send(void *connection, const void *data, size_t length);
+/*
+ * lwIP looks for connections in one list. Put `list` (NULL = an empty one) in
+ * its place; returns what was there.
+ */
+void *lwip_server_swap(void *list);
+
 /* Abort all and forget their states, TIME_WAIT included. */
 void lwip_host_clear(void);
 
