@@ -359,10 +359,10 @@ define fuzz_one
 
 endef
 
-# make soak-tcp [SEEDS=1000000]: many more seeds of the wire.
+# make soak-tcp [SEEDS=1000000]: many more seeds of the wire, on all cores.
 SEEDS = 1000000
 soak-tcp: $(B)/tests/test_tcp_wire
-	HEDDLE_WIRE_SEEDS=$(SEEDS) $<
+	tests/soak_tcp.sh $< $(SEEDS)
 
 tests: $(TESTS)
 
