@@ -146,6 +146,11 @@ static void test_flood__keeps_no_state(void)
 		pass_time();
 		tcp_get_usage(server.tcp, &usage);
 		CU_ASSERT_TRUE(usage.half_open <= 4 && usage.connections <= 5);
+		/* Beyond those four nobody gets anything at all. */
+		CU_ASSERT_TRUE(usage.timers <= 5 && usage.open <= 1);
+		CU_ASSERT_TRUE(usage.slabs <= 1);
+		if (tcp_get_counters(server.tcp)->cookies_sent > 0)
+			CU_ASSERT_EQUAL(usage.half_open, 4);
 	}
 	CU_ASSERT_TRUE(tcp_get_counters(server.tcp)->cookies_sent > 19000);
 	end();
