@@ -23,6 +23,7 @@ struct job {
 struct name {
 	uint32_t first, last;
 	uint32_t job_count; /* waiting and running */
+	uint32_t running_count;
 	uint32_t weight;
 	double service;
 };
@@ -155,6 +156,7 @@ static void running_insert(struct sched *s, uint32_t id)
 		s->running[at] = s->running[at - 1];
 	s->running[at] = id;
 	s->jobs[id].state = SCHED_RUNNING;
+	s->names[s->jobs[id].spec.name].running_count++;
 }
 
 static void running_remove(struct sched *s, uint32_t id)
@@ -164,13 +166,21 @@ static void running_remove(struct sched *s, uint32_t id)
 	while (s->running[at] != id)
 		at++;
 	s->running_count--;
+	s->names[s->jobs[id].spec.name].running_count--;
 	memmove(&s->running[at], &s->running[at + 1],
 		(s->running_count - at) * sizeof(s->running[0]));
 }
 
+/* What a name has been given, and a little of what runs is going to be. */
+static double given(const struct name *name)
+{
+	return name->service +
+	       (double)name->running_count * SCHED_AHEAD_COST / name->weight;
+}
+
 /*
- * The waiting job that goes next: best priority, then the name with the least
- * service, then the one that came first; NO_JOB.
+ * The waiting job that goes next: best priority, then the name that has been
+ * given least, then the one that came first; NO_JOB.
  */
 static uint32_t best_waiting(const struct sched *s)
 {
@@ -189,11 +199,11 @@ static uint32_t best_waiting(const struct sched *s)
 		}
 		a = &s->jobs[id];
 		b = &s->jobs[best];
-		service = s->names[b->spec.name].service;
+		service = given(&s->names[b->spec.name]);
 		if (a->spec.priority < b->spec.priority ||
 			(a->spec.priority == b->spec.priority &&
-				(s->names[i].service < service ||
-					(s->names[i].service == service &&
+				(given(&s->names[i]) < service ||
+					(given(&s->names[i]) == service &&
 						a->order < b->order))))
 			best = id;
 	}
@@ -310,6 +320,7 @@ static void preempt_last(struct sched *s)
 {
 	uint32_t id = s->running[--s->running_count];
 
+	s->names[s->jobs[id].spec.name].running_count--;
 	s->jobs[id].done = 0;
 	s->config.kv.stop(s->config.kv.arg, id, true);
 	queue_insert(s, id);

@@ -18,6 +18,8 @@
  *        (virtual token counter, arXiv 2401.00588): a token computed costs 1,
  *        a token made SCHED_OUTPUT_COST, divided by the name's weight. A name
  *        that was idle begins at the least counter of those that are not.
+ *        Each job of a name that runs counts SCHED_AHEAD_COST beforehand, so
+ *        that names share the places of a step and not only its past.
  *        Tokens that are found in the cache or computed again cost nothing.
  * Blocks: taken for the whole prompt and one token more when a job starts, so
  *        only decode rows can run short. The blocks themselves are the
@@ -38,6 +40,7 @@
 
 /* Service that a generated token costs; a computed one costs 1. */
 #define SCHED_OUTPUT_COST 2u
+#define SCHED_AHEAD_COST 16u
 /* Rows of prompts that a step makes at least, while there are some. */
 #define SCHED_PREFILL_ROWS_MIN 16u
 /* After so many steps with decode rows and prompts one has no prompts, so that

@@ -146,6 +146,12 @@ static uint32_t naive_last(const struct naive *n)
 	return last;
 }
 
+static double naive_given(const struct naive *n, uint32_t name)
+{
+	return n->service[name] + (double)naive_count(n, SCHED_RUNNING, name) *
+					  SCHED_AHEAD_COST / n->weight[name];
+}
+
 static uint32_t naive_best(const struct naive *n)
 {
 	uint32_t best = NONE;
@@ -163,9 +169,10 @@ static uint32_t naive_best(const struct naive *n)
 		if (j->spec.priority != b->spec.priority) {
 			if (j->spec.priority < b->spec.priority)
 				best = i;
-		} else if (n->service[j->spec.name] !=
-			   n->service[b->spec.name]) {
-			if (n->service[j->spec.name] < n->service[b->spec.name])
+		} else if (naive_given(n, j->spec.name) !=
+			   naive_given(n, b->spec.name)) {
+			if (naive_given(n, j->spec.name) <
+				naive_given(n, b->spec.name))
 				best = i;
 		} else if (j->order < b->order) {
 			best = i;
@@ -671,58 +678,123 @@ static void test_sched__a_better_priority_puts_others_aside(void)
 	sched_destroy(one.sched);
 }
 
-/* Service of two names of which both always wait. */
-static void backlog(uint32_t weight, double out[2])
-{
-	const struct sched_plan *plan;
-	uint64_t random = suite_seed(77);
+/* Two names of which both always wait; name 1 has three times the requests. */
+struct backlog {
 	struct one one;
+	uint32_t weight; /* of name 1 */
+	uint32_t output[2]; /* most tokens of their texts */
+	uint64_t random;
+	uint64_t submitted[JOBS]; /* the step in which it was */
+	double apart; /* service of one name beyond the other's, at most */
+	/* of each name, in steps: until its requests started */
+	uint64_t wait_sum[2], wait_most[2];
+	uint32_t started[2];
+};
 
-	open_one(&one, 60, 4);
-	sched_set_weight(one.sched, 1, weight);
-	for (uint32_t step = 0; step < 3000; step++) {
-		for (uint32_t id = 0; id < JOBS; id++) {
-			/* Name 1 asks for much longer texts. */
-			struct sched_job spec = {.name = id % 2,
-				.token_count = 1 + suite_below(&random, 30)};
+#define BACKLOG_PROMPT 30u
 
-			if (sched_job_state(one.sched, id) != SCHED_NONE)
-				continue;
-			spec.token_max = spec.token_count + (id % 2 ? 60 : 10);
-			CU_ASSERT_TRUE(sched_submit(one.sched, id, &spec));
-		}
-		plan = sched_plan(one.sched);
-		sched_ran(one.sched, plan->predicted_ns);
-		for (uint32_t i = 0; i < plan->part_count; i++) {
-			const struct sched_part *part = &plan->parts[i];
-			uint32_t id = part->job;
-			bool ends =
-				suite_below(&random, id % 2 ? 50 : 8) == 0 ||
-				part->first + 2 >= (id % 2 ? 60u : 10u);
+static uint32_t backlog_name(uint32_t id)
+{
+	return id % 4 != 0;
+}
 
-			if (part->sample && ends)
-				sched_remove(one.sched, id);
-			else if (part->sample)
-				sched_token(one.sched, id);
-		}
+static void backlog_submit(struct backlog *b, uint32_t step)
+{
+	for (uint32_t id = 0; id < JOBS; id++) {
+		struct sched_job spec = {.name = backlog_name(id),
+			.token_count =
+				1 + suite_below(&b->random, BACKLOG_PROMPT)};
+
+		if (sched_job_state(b->one.sched, id) != SCHED_NONE)
+			continue;
+		spec.token_max = spec.token_count + b->output[spec.name];
+		CU_ASSERT_TRUE(sched_submit(b->one.sched, id, &spec));
+		b->submitted[id] = step;
 	}
-	out[0] = sched_service(one.sched, 0);
-	out[1] = sched_service(one.sched, 1);
-	sched_destroy(one.sched);
+}
+
+static void backlog_note(
+	struct backlog *b, uint32_t step, const struct sched_part *part)
+{
+	uint32_t name = backlog_name(part->job);
+	uint64_t wait = step - b->submitted[part->job];
+
+	if (part->first != 0)
+		return;
+	b->started[name]++;
+	b->wait_sum[name] += wait;
+	if (wait > b->wait_most[name])
+		b->wait_most[name] = wait;
+}
+
+static void backlog_step(struct backlog *b, uint32_t step)
+{
+	struct sched *sched = b->one.sched;
+	const struct sched_plan *plan = sched_plan(sched);
+
+	for (uint32_t i = 0; i < plan->part_count; i++)
+		backlog_note(b, step, &plan->parts[i]);
+	sched_ran(sched, plan->predicted_ns);
+	for (uint32_t i = 0; i < plan->part_count; i++) {
+		const struct sched_part *part = &plan->parts[i];
+		uint32_t id = part->job, most = b->output[backlog_name(id)];
+		bool ends = suite_below(&b->random, most) == 0 ||
+			    part->first + 2 >= most;
+
+		if (part->sample && ends)
+			sched_remove(sched, id);
+		else if (part->sample)
+			sched_token(sched, id);
+	}
+	b->apart = fmax(b->apart,
+		fabs(sched_service(sched, 0) - sched_service(sched, 1)));
+}
+
+static void backlog(struct backlog *b)
+{
+	b->random = suite_seed(77);
+	open_one(&b->one, 100, 8);
+	sched_set_weight(b->one.sched, 1, b->weight);
+	for (uint32_t step = 0; step < 5000; step++) {
+		backlog_submit(b, step);
+		backlog_step(b, step);
+	}
+	CU_ASSERT_TRUE(sched_service(b->one.sched, 0) > 4000);
+	sched_destroy(b->one.sched);
 }
 
 static void test_sched__names_that_wait_are_served_alike(void)
 {
-	double equal[2], heavy[2];
-	/* What may be under way: four requests of 90 tokens at cost 2. */
-	const double slack = 4 * 90 * SCHED_OUTPUT_COST;
+	/* One step of 64 rows, and one request. */
+	const double slack = 64 + BACKLOG_PROMPT + SCHED_OUTPUT_COST * 60;
+	struct backlog equal = {.weight = 1, .output = {60, 60}};
+	struct backlog heavy = {.weight = 3, .output = {60, 60}};
+	struct backlog longer = {.weight = 1, .output = {10, 60}};
 
-	backlog(1, equal);
-	CU_ASSERT_TRUE(equal[0] > 4000);
-	CU_ASSERT_TRUE(fabs(equal[0] - equal[1]) <= slack);
+	backlog(&equal);
+	backlog(&heavy);
+	backlog(&longer);
+	printf("%.0f, %.0f and %.0f of %.0f apart; ", equal.apart, heavy.apart,
+		longer.apart, slack);
+	CU_ASSERT_TRUE(equal.apart <= slack);
 	/* Counters stay together, so name 1 got three times as much. */
-	backlog(3, heavy);
-	CU_ASSERT_TRUE(fabs(heavy[0] - heavy[1]) <= slack);
+	CU_ASSERT_TRUE(heavy.apart <= slack);
+	CU_ASSERT_TRUE(longer.apart <= slack);
+}
+
+static void test_sched__no_request_waits_thrice_as_long_as_others(void)
+{
+	struct backlog b = {.weight = 1, .output = {10, 60}};
+
+	backlog(&b);
+	for (uint32_t name = 0; name < 2; name++) {
+		double mean = (double)b.wait_sum[name] / b.started[name];
+
+		printf("%u: %.1f steps, at most %llu; ", name, mean,
+			(unsigned long long)b.wait_most[name]);
+		CU_ASSERT_TRUE(b.started[name] > 100);
+		CU_ASSERT_TRUE((double)b.wait_most[name] <= 3 * mean);
+	}
 }
 
 static void submit_until(struct one *one, uint32_t id, uint64_t deadline_ns)
@@ -858,6 +930,7 @@ int main(void)
 		SUITE_CASE(sched__long_prompts_do_not_stretch_the_budget),
 		SUITE_CASE(sched__a_better_priority_puts_others_aside),
 		SUITE_CASE(sched__names_that_wait_are_served_alike),
+		SUITE_CASE(sched__no_request_waits_thrice_as_long_as_others),
 		SUITE_CASE(sched__deadlines),
 		SUITE_CASE(sched__what_could_never_run_is_refused),
 		SUITE_CASE(sched_create__every_allocation_may_fail),
