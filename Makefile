@@ -14,6 +14,9 @@
 #   make bench-serve           the batching engine beside llama.cpp
 #   make compare-load-tool     GuideLLM completes a run (downloads 700 MB)
 #   make soak-frontend         an hour of load (SECONDS=N): nothing is left
+#   make soak-serve            the same of ranks that compute
+#   make soak-mixes            1,000 requests (MIXES=N) in random company
+#   make soak-kills            100 SIGKILLs (KILLS=N) of ranks under load
 #   make gpu-probe, make gpu-bundle, make cuda: see docs/gpu-runs.md
 
 # --- what this machine has ---------------------------------------------------

@@ -6,17 +6,7 @@ set -u
 eval=$1/heddle-eval make=$1/tests/make_adapter
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-verdict() { # NAME STATUS
-	if [ "$2" = 0 ]; then
-		passed=$((passed + 1))
-		echo "  Test: $1 ...passed"
-	else
-		failed=$((failed + 1))
-		echo "  Test: $1 ...FAILED"
-		cat "$work/out" "$work/err" 2>/dev/null
-	fi
-}
+. tests/verdict.sh
 # Exit code 1, one line that holds the text, and nothing was made.
 refuses() { # NAME TEXT COMMAND...
 	local name=$1 text=$2 status
@@ -155,5 +145,4 @@ quiet "$eval" diff --base tests/golden/mixtral --model "$work/tuned" --out "$wor
 verdict diff__one_value_of_one_expert $?
 refuses diff__options "--base DIR, --model DIR and --out DIR" "$eval" diff --model $model
 
-echo "suite adapter_sh: $passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+suite adapter_sh

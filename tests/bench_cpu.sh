@@ -6,17 +6,7 @@ set -u
 bench=$1/bench/cpu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-verdict() { # NAME STATUS
-	if [ "$2" = 0 ]; then
-		passed=$((passed + 1))
-		echo "  Test: $1 ...passed"
-	else
-		failed=$((failed + 1))
-		echo "  Test: $1 ...FAILED"
-		cat "$work/out" "$work/err" 2>/dev/null
-	fi
-}
+. tests/verdict.sh
 "$bench" model "$work/model" --tiny >"$work/out" 2>"$work/err"
 verdict model__is_written $?
 stamp=$(stat -c %Y.%i "$work/model/model.safetensors")
@@ -55,5 +45,4 @@ verdict run__no_model $?
 	grep -q 'peer (false) ended' "$work/err"
 verdict run__a_peer_that_dies $?
 
-echo "suite bench_cpu: $passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+suite bench_cpu

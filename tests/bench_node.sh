@@ -5,27 +5,11 @@
 # Whether limits are kept is not judged here: machines that test are busy.
 set -u
 build=$1
-work=$(mktemp -d)
-node=
-finish() {
-	[ -z "$node" ] || { kill "$node" && wait "$node"; } 2>/dev/null
-	rm -rf "$work"
-}
-trap finish EXIT
-passed=0 failed=0
-verdict() { # NAME STATUS
-	if [ "$2" = 0 ]; then
-		passed=$((passed + 1))
-		echo "  Test: $1 ...passed"
-	else
-		failed=$((failed + 1))
-		echo "  Test: $1 ...FAILED"
-		cat "$work/out" "$work/err" 2>/dev/null
-	fi
-}
-tools/bench/frontend-model.sh "$work/model"
+. tests/null_node.sh
+. tests/verdict.sh
+tools/bench/frontend-model.sh "$model"
 "$build/heddle-bench" frontend --heddled "$build/heddled" \
-	--model "$work/model" --streams 32 --tokens 100 --many 64 --idle 32 \
+	--model "$model" --streams 32 --tokens 100 --many 64 --idle 32 \
 	--seconds 0.5 --json "$work/frontend.json" --quiet \
 	>"$work/out" 2>"$work/err"
 [ $? -le 1 ]
@@ -42,16 +26,7 @@ for name in ("paced_delay_p99", "prompts_delay_p99", "idle_connection"):
     assert "frontend." + name in rows, name
 END
 verdict frontend__writes_its_figures $?
-"$build/heddled" --model "$work/model" --name mock --device null \
-	--listen 127.0.0.1:0 --admin 127.0.0.1:0 --control "$work/control" \
-	2>"$work/log" &
-node=$!
-for _ in $(seq 600); do
-	grep -q 'ready: ' "$work/log" && break
-	kill -0 "$node" 2>/dev/null || break
-	sleep 0.1
-done
-api=$(sed -nE 's/.*ready: api ([^,]*),.*/\1/p' "$work/log")
+start_node bench_node
 serve() {
 	"$build/heddle-bench" serve --url "$api" --quiet --num-prompts 50 \
 		--random-input-len 4:40 --random-output-len 5:50 --ignore-eos \
@@ -96,5 +71,4 @@ verdict ask__says_what_the_server_said $?
 ask --max-tokens many "Hello"
 [ $? = 2 ] && grep -q 'many: not a number' "$work/err"
 verdict ask__bad_option $?
-echo "suite bench_node: $passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+suite bench_node

@@ -6,17 +6,7 @@ set -u
 build=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-verdict() { # NAME STATUS
-	if [ "$2" = 0 ]; then
-		passed=$((passed + 1))
-		echo "  Test: $1 ...passed"
-	else
-		failed=$((failed + 1))
-		echo "  Test: $1 ...FAILED"
-		cat "$work/out" "$work/err" 2>/dev/null
-	fi
-}
+. tests/verdict.sh
 LISTEN=127.0.0.1:0 deploy/demo.sh "$build" once >"$work/out" 2>"$work/err"
 verdict demo__ends_well $?
 grep -q 'ready: api http://127.0.0.1:.*, device cpu, ' "$work/out" &&
@@ -47,5 +37,4 @@ perplexity() { # DOMAIN EXPECTED
 }
 perplexity general 43.869891
 perplexity german 38.649419
-echo "suite demo: $passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+suite demo

@@ -7,17 +7,7 @@ eval=$1/heddle-eval
 model=tests/golden/qwen3_moe
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-verdict() { # NAME STATUS
-	if [ "$2" = 0 ]; then
-		passed=$((passed + 1))
-		echo "  Test: $1 ...passed"
-	else
-		failed=$((failed + 1))
-		echo "  Test: $1 ...FAILED"
-		cat "$work/out" "$work/err" 2>/dev/null
-	fi
-}
+. tests/verdict.sh
 # Exit code 1, nothing on standard output, one line that holds the text.
 refuses() { # NAME TEXT COMMAND...
 	local name=$1 text=$2 status
@@ -186,5 +176,4 @@ refuses tokenize__no_tokenizer "holds no tokenizer.json" \
 refuses generate__ids_or_text "--ids 1,2,3 and --text" \
 	"$eval" generate --model "$model" --ids 1 --text x
 
-echo "suite eval: $passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+suite eval

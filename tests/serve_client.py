@@ -161,6 +161,10 @@ def total(name):
     return sum(float(x) for x in found)
 
 
+def percentile(values, percent):
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
 def run_all(requests, killer=None):
     streams = [Stream(request) for request in requests]
     for stream in streams:
@@ -208,7 +212,8 @@ def main():
                 print(f"    got {stream.result()[:2]}, {stream.tokens} tokens")
     verdict("killed__no_token_lost_repeated_or_altered", wrong == 0 and kills == KILLS == len(KEPT),
             f"{kills} kills in {rounds} rounds, {wrong} streams wrong, "
-            f"longest silence {max(stalls):.2f} s; ")
+            f"longest silence of a stream {max(stalls):.2f} s, "
+            f"p99 {percentile(stalls, 99):.2f} s; ")
 
     # A rank whose lives end before they get anywhere is given up.
     streams = [Stream(request) for request in requests]

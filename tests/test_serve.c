@@ -360,21 +360,32 @@ static bool anything_runs(const struct serve_stage *stage)
 	return false;
 }
 
+/* HEDDLE_TEST_MIXES=N: as many requests are compared, or more. */
+static uint32_t mix_count(void)
+{
+	const char *text = getenv("HEDDLE_TEST_MIXES");
+
+	return text ? (uint32_t)strtoul(text, NULL, 10) : 0;
+}
+
 static void run_mix(struct mix *mix, uint32_t turns, uint32_t kills)
 {
-	for (uint32_t i = 0; i < turns || anything_runs(&mix->stage); i++) {
+	uint32_t wanted = mix_count();
+	bool more = true;
+
+	for (uint32_t i = 0; more || anything_runs(&mix->stage); i++) {
 		uint32_t what = suite_below(&mix->random, 20);
 
-		if (i < turns && what < 8)
+		more = i < turns || mix->finished < wanted;
+		if (more && what < 8)
 			random_submit(mix);
-		else if (i < turns && what == 8 &&
-			 suite_below(&mix->random, 3) == 0)
+		else if (more && what == 8 && suite_below(&mix->random, 3) == 0)
 			random_cancel(mix);
 		if (kills && suite_below(&mix->random, 60) == 0)
 			kill_engine(mix);
 		serve_stage_turn(&mix->stage);
 		take_done(mix);
-		CU_ASSERT_FATAL(i < 100 * turns);
+		CU_ASSERT_FATAL(i < 100 * (turns + 100 * wanted));
 	}
 }
 

@@ -284,6 +284,13 @@ $(B)/tests/test_soak: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
 	@printf '#!/bin/sh\nexec tests/soak.sh $(B) $(if $(SAN),15,30)\n' >$@
 	@chmod +x $@
 
+# Half a minute of what soak-serve does.
+TESTS += $(B)/tests/test_soak_serve
+$(B)/tests/test_soak_serve: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/soak.sh $(B) 30 cpu\n' >$@
+	@chmod +x $@
+
 # GuideLLM against heddled; from PyPI into build/, so this needs a network.
 compare-load-tool: $(B)/heddled $(B)/heddlectl
 	@tests/load_tool.sh $(B)
@@ -293,7 +300,18 @@ compare-load-tool: $(B)/heddled $(B)/heddlectl
 SECONDS = 3600
 soak-frontend: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
 	@tests/soak.sh $(B) $(SECONDS)
-.PHONY: soak-frontend
+# The same of ranks that compute, at 80 % of what they can.
+soak-serve: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
+	@tests/soak.sh $(B) $(SECONDS) cpu
+# MIXES=N requests in random company, each bitwise as it is alone; SIGKILLs of
+# ranks under load on the bundled model (KILLS=N).
+MIXES = 1000
+KILLS = 100
+soak-mixes: $(B)/tests/test_serve
+	HEDDLE_TEST_MIXES=$(MIXES) $<
+soak-kills: $(B)/heddled $(B)/heddlectl
+	@MODEL=deploy/demo/model tests/serve_node.sh $(B) $(KILLS)
+.PHONY: soak-frontend soak-serve soak-mixes soak-kills
 
 # $(call fuzz,NAME,SOURCES): build/tests/replay_NAME runs the corpus as a plain
 # test; build-fuzz/fuzz_NAME is made by `make fuzz`.
