@@ -84,6 +84,13 @@ enum refusal { /* why a request was answered with 4xx or 5xx */
 	REFUSAL_COUNT
 };
 
+/* Of one name of a model: entry 0 is the base's. */
+struct name_counters {
+	uint64_t requests_total; /* admitted */
+	uint64_t prompt_tokens_total;
+	uint64_t output_tokens_total;
+};
+
 struct front_counters {
 	uint64_t connections_open; /* gauge */
 	uint64_t connections_total;
@@ -109,6 +116,8 @@ struct front_counters {
 	struct tally output_tokens; /* likewise */
 	struct tally choices_asked; /* n, of each request admitted */
 	struct tally output_asked; /* max_tokens, likewise */
+	/* By the entry of base/adapters.h; they sum up to the totals. */
+	struct name_counters names[INSTANCE_COUNT_MAX];
 };
 
 struct engine_counters {

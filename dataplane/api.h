@@ -28,10 +28,11 @@
 #include "dataplane/stop_set.h"
 
 #define API_PARAM_BYTES 64
-#define API_MESSAGE_BYTES 384
+#define API_MESSAGE_BYTES 1024
 #define API_ID_BYTES 48 /* "chatcmpl-" and 128 bits in hex */
 #define API_STOP_ID_COUNT_MAX 1000
 #define API_SALT_BYTES_MAX 256
+#define API_ADAPTER_BODY_BYTES_MAX 65536
 #define API_MESSAGE_COUNT_MAX 4096
 
 enum api_route {
@@ -47,6 +48,8 @@ enum api_route {
 	API_HEALTH,
 	API_VERSION,
 	API_METRICS,
+	API_LOAD_ADAPTER, /* admin: vLLM's form */
+	API_UNLOAD_ADAPTER,
 	API_ROUTE_COUNT
 };
 
@@ -118,6 +121,7 @@ struct api_request {
 struct api_context {
 	const struct front_model *model;
 	const struct front_limits *limits;
+	const struct adapter_table *adapters; /* more models; NULL = none */
 };
 
 /*
@@ -178,9 +182,21 @@ bool api_tenant_key(const uint8_t secret[32], const char *tenant,
 bool api_model_known(
 	const struct front_model *model, const char *name, size_t length);
 
-/* Bodies of /v1/models and /v1/models/{id}. */
-void api_models_write(const struct front_model *model, struct api_text *out);
-int api_model_write(const struct front_model *model, struct http_text name,
+/*
+ * Bodies of /v1/models and /v1/models/{id}; `adapters` is a copy of the table,
+ * [ADAPTER_ENTRY_COUNT_MAX].
+ */
+void api_models_write(const struct front_model *model,
+	const struct adapter_entry *adapters, struct api_text *out);
+int api_model_write(const struct front_model *model,
+	const struct adapter_entry *adapters, struct http_text name,
 	struct api_text *out, struct api_error *error);
+
+/*
+ * The body of a request to load or unload an adapter, but for its id; 0, or
+ * -EINVAL with *error set.
+ */
+int api_adapter_parse(enum api_route route, const char *body, size_t length,
+	struct front_ask *out, struct api_error *error);
 
 #endif

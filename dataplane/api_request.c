@@ -15,6 +15,14 @@
 /* Separators beside those between token ids. */
 #define SEPARATOR_COUNT_SPARE 262144
 
+static bool is_adapter(const struct api_context *context, const char *name)
+{
+	struct adapter_entry entry;
+
+	return context->adapters && adapter_table_find(context->adapters, name,
+					    strlen(name), &entry, NULL) != 0;
+}
+
 static void parse_model(const struct api_fields *fields,
 	const struct api_context *context, bool required,
 	struct api_request *out)
@@ -29,7 +37,8 @@ static void parse_model(const struct api_fields *fields,
 			"'model' is missing: name the model to use");
 		return;
 	}
-	if (!api_model_known(context->model, name, strlen(name))) {
+	if (!api_model_known(context->model, name, strlen(name)) &&
+		!is_adapter(context, name)) {
 		api_fail_code(fields->error, 404, "model_not_found",
 			"the model '%s' does not exist", name);
 		return;

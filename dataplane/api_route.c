@@ -32,6 +32,8 @@ static const struct {
 	{"/health", API_HEALTH, ON_BOTH, false},
 	{"/version", API_VERSION, ON_BOTH, false},
 	{"/metrics", API_METRICS, ON_ADMIN, false},
+	{"/v1/load_lora_adapter", API_LOAD_ADAPTER, ON_ADMIN, true},
+	{"/v1/unload_lora_adapter", API_UNLOAD_ADAPTER, ON_ADMIN, true},
 };
 
 #define ROUTE_COUNT (sizeof(routes) / sizeof(routes[0]))

@@ -164,6 +164,7 @@ static void begin(struct front *front, const struct front_setup *setup,
 	front_clock(front);
 	front_timers_init(front);
 	pthread_mutex_init(&front->reload_lock, NULL);
+	pthread_mutex_init(&front->asks.lock, NULL);
 }
 
 int front_create_over(const struct front_setup *setup,
@@ -251,6 +252,7 @@ void front_destroy(struct front *front)
 	free(front->workers);
 	free(front->reload);
 	pthread_mutex_destroy(&front->reload_lock);
+	pthread_mutex_destroy(&front->asks.lock);
 	free(front);
 }
 
@@ -318,8 +320,10 @@ uint32_t front_turn(struct front *front, struct mono until)
 	work += front_rings_poll(front);
 	work += front_notes_poll(front);
 	work += front_retry(front);
+	work += front_asks_poll(front);
 	work += front_timers_run(front);
 	front_strike(front);
+	front_names_tell(front);
 	front->turn_count++;
 	if (front->now_ns - front->beat_ns >= FRONT_BEAT_NS)
 		front_beat(front, BEAT_READY);

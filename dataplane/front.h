@@ -111,6 +111,28 @@ struct front_setup {
 
 struct front; /* private */
 
+/* --- what clients of the admin listener ask of control ------------------------ */
+
+#define FRONT_ASK_PATH_BYTES 1024 /* with the NUL */
+#define FRONT_ASK_TEXT_BYTES 1024
+#define FRONT_ASK_COUNT_MAX 16 /* under way at once */
+
+enum front_ask_kind { FRONT_ASK_LOAD, FRONT_ASK_UNLOAD };
+
+struct front_ask {
+	uint64_t id;
+	enum front_ask_kind kind;
+	bool inplace; /* LOAD: in place of what is there of the name */
+	char name[ADAPTER_NAME_BYTES];
+	char path[FRONT_ASK_PATH_BYTES]; /* LOAD: as the client gave it */
+};
+
+struct front_control {
+	void *arg;
+	/* Take it, or -errno; never waits. Called by the network thread. */
+	int (*ask)(void *arg, const struct front_ask *ask);
+};
+
 /*
  * Load tokenizer and template, attach to the segment, start workers, adopt
  * the slots of an earlier life (every request of it is answered or closed).
@@ -143,6 +165,17 @@ void front_stop(struct front *front);
  */
 int front_reload(struct front *front, const struct front_setup *setup,
 	struct error *err);
+
+/* Whom to ask, before front_run(); without it such requests get 503. */
+void front_set_control(
+	struct front *front, const struct front_control *control);
+
+/*
+ * The answer to an ask, once: an HTTP status, and a text (with 200 it is the
+ * body, else the error's message). Any thread.
+ */
+void front_control_answer(
+	struct front *front, uint64_t id, int status, const char *text);
 
 /* NULL is allowed. */
 void front_destroy(struct front *front);

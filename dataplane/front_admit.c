@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "dataplane/front_private.h"
 
-uint32_t front_rank_choose(struct front *front)
+uint32_t front_rank_choose(struct front *front, uint32_t mask)
 {
 	uint32_t best = FRONT_NONE;
 
@@ -18,7 +18,8 @@ uint32_t front_rank_choose(struct front *front)
 		const struct front_rank *rank = &front->ranks[i];
 
 		front_rank_look(front, i);
-		if (!rank->healthy || !rank->ready)
+		if (!rank->healthy || !rank->ready ||
+			!(mask >> i & UINT32_C(1)))
 			continue;
 		if (best == FRONT_NONE ||
 			rank->active < front->ranks[best].active)
@@ -175,8 +176,9 @@ static void fill_slot(struct front *front, struct exchange *exchange,
 		slot->parent == FRONT_NONE ? slot : &front->slots[slot->parent];
 
 	shared->rank = slot->rank;
-	shared->epoch = 0;
-	shared->instance = 0;
+	shared->epoch = exchange->serial;
+	shared->instance = exchange->instance;
+	shared->name = exchange->name;
 	shared->parent = slot->parent == FRONT_NONE ? SLOT_NONE : slot->parent;
 	shared->prompt_page = owner->prompt_page;
 	shared->log_page = slot->log_page;
@@ -202,6 +204,7 @@ static void prepare_slot(struct front *front, struct exchange *exchange,
 	struct text_choice *choice = &text->choices[slot->choice];
 
 	slot->exchange = exchange->index;
+	slot->name = exchange->name;
 	slot->output_max = text->api.sampling.output_max;
 	slot->submitted_ns = front->now_ns;
 	slot->life = front->ranks[slot->rank].life;
@@ -270,14 +273,59 @@ static void submit_all(struct front *front, struct exchange *exchange,
 	}
 }
 
+/*
+ * What it stays with to its end. The text worker has seen the name; that it
+ * is gone meanwhile is found here.
+ */
+static int bind_model(struct front *front, struct exchange *exchange,
+	uint32_t *out_mask, struct api_error *error)
+{
+	const char *model = exchange->text->api.model;
+	const struct adapter_entry *entry;
+
+	*out_mask = UINT32_MAX;
+	if (api_model_known(&front->setup.model, model, strlen(model)))
+		return 0;
+	front_names_refresh(front);
+	exchange->name = front_names_find(front, model);
+	if (exchange->name == 0)
+		return api_fail_code(error, 404, "model_not_found",
+			"the model '%s' does not exist", model);
+	entry = &front->names.entries[exchange->name];
+	exchange->instance = entry->instance;
+	exchange->serial = entry->serial;
+	*out_mask = entry->rank_mask;
+	if (entry->rank_mask == 0)
+		return api_fail_code(error, 503, "adapter_not_ready",
+			"the adapter '%s' is being loaded; try again", model);
+	return 0;
+}
+
+static void count_admitted(struct front *front, const struct exchange *exchange)
+{
+	const struct api_request *api = &exchange->text->api;
+	struct name_counters *name = &front->counters->names[exchange->name];
+
+	counter_add(&name->requests_total, 1);
+	for (uint32_t i = 0; i < api->prompt_count; i++) {
+		counter_add(&front->counters->prompt_tokens_total,
+			api->prompts[i].id_count);
+		counter_add(
+			&name->prompt_tokens_total, api->prompts[i].id_count);
+	}
+}
+
 int front_admit(
 	struct front *front, struct exchange *exchange, struct api_error *error)
 {
 	struct text_request *text = exchange->text;
-	uint32_t rank = front_rank_choose(front);
+	uint32_t rank, mask;
 	uint8_t tenant[32];
 	struct need need;
 
+	if (bind_model(front, exchange, &mask, error))
+		return error->status;
+	rank = front_rank_choose(front, mask);
 	/* A death of the life that was just seen is known before it is told
 	 * to a request: see segment.h. */
 	front_control_poll(front);
@@ -294,9 +342,7 @@ int front_admit(
 		text->api.sampling.seed = front_random(front);
 	exchange->streams = text->api.sampling.stream;
 	take_slots(front, exchange, rank, &need);
-	for (uint32_t i = 0; i < text->api.prompt_count; i++)
-		counter_add(&front->counters->prompt_tokens_total,
-			text->api.prompts[i].id_count);
+	count_admitted(front, exchange);
 	submit_all(front, exchange, tenant);
 	return 0;
 }

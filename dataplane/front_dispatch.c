@@ -15,6 +15,11 @@ static bool is_generation(enum api_route route)
 	return route == API_COMPLETIONS || route == API_CHAT;
 }
 
+static bool is_adapter(enum api_route route)
+{
+	return route == API_LOAD_ADAPTER || route == API_UNLOAD_ADAPTER;
+}
+
 /* --- by the head alone --------------------------------------------------------- */
 
 static int check_key(struct front *front, struct exchange *exchange,
@@ -69,6 +74,7 @@ int exchange_check_head(struct front *front, struct exchange *exchange,
 	if (exchange->route == API_MODEL)
 		keep_model(front, exchange, target.model);
 	else if (!is_generation(exchange->route) &&
+		 !is_adapter(exchange->route) &&
 		 exchange->route != API_TOKENIZE &&
 		 exchange->route != API_DETOKENIZE)
 		exchange->discard = true;
@@ -100,7 +106,9 @@ static void answer_model(struct front *front, struct exchange *exchange)
 		exchange->body ? exchange->body : "", exchange->body_length};
 	struct api_error error = {0};
 
-	if (api_model_write(&front->setup.model, name, &front->page, &error))
+	front_names_refresh(front);
+	if (api_model_write(&front->setup.model, front->names.entries, name,
+		    &front->page, &error))
 		exchange_refuse(front, exchange, &error);
 	else
 		answer_page(front, exchange, 200, type_json);
@@ -119,7 +127,9 @@ static void answer_here(struct front *front, struct exchange *exchange)
 	api_text_clear(&front->page);
 	switch (exchange->route) {
 	case API_MODELS:
-		api_models_write(&front->setup.model, &front->page);
+		front_names_refresh(front);
+		api_models_write(&front->setup.model, front->names.entries,
+			&front->page);
 		answer_page(front, exchange, 200, type_json);
 		break;
 	case API_MODEL:
@@ -163,7 +173,7 @@ static int reserve(
 
 	if (!is_generation(exchange->route))
 		return 0;
-	if (front_rank_choose(front) == FRONT_NONE)
+	if (front_rank_choose(front, UINT32_MAX) == FRONT_NONE)
 		return api_fail_code(error, 503, "engine_not_ready",
 			"no engine is ready to serve");
 	slot = slot_take(front);
@@ -215,6 +225,10 @@ void exchange_dispatch(struct front *front, struct exchange *exchange)
 {
 	struct api_error error = {0};
 
+	if (is_adapter(exchange->route)) {
+		exchange_ask(front, exchange);
+		return;
+	}
 	if (!is_generation(exchange->route) &&
 		exchange->route != API_TOKENIZE &&
 		exchange->route != API_DETOKENIZE) {

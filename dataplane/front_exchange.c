@@ -289,5 +289,14 @@ void exchange_timeout(struct front *front, struct exchange *exchange)
 		return;
 	}
 	exchange->timed_out = true;
+	if (exchange->asked) {
+		exchange->asked = false;
+		(void)api_fail_code(&error, 504, "request_timeout",
+			"control did not answer in time; what was asked for "
+			"may still be done");
+		exchange_refuse(front, exchange, &error);
+		exchange_try_finish(front, exchange);
+		return;
+	}
 	exchange_fail(front, exchange, FINISH_DEADLINE);
 }

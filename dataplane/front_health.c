@@ -64,7 +64,8 @@ void front_beat(struct front *front, enum beat_state state)
 
 bool front_is_ready(struct front *front)
 {
-	return !front->draining && front_rank_choose(front) != FRONT_NONE;
+	return !front->draining &&
+	       front_rank_choose(front, UINT32_MAX) != FRONT_NONE;
 }
 
 bool front_is_healthy(const struct front *front)

@@ -96,6 +96,9 @@ struct exchange {
 	bool answered; /* head and at least its first bytes are out */
 	bool complete; /* no more bytes follow */
 	bool timed_out;
+	bool asked; /* control has not answered yet */
+	/* the model that it is bound to */
+	uint32_t instance, serial, name;
 	/* text worker */
 	uint32_t worker;
 	struct text_request *text; /* owned while not with the worker */
@@ -133,6 +136,7 @@ struct front_slot {
 	uint32_t next; /* in its exchange; in the free list */
 	uint32_t next_dirty;
 	uint32_t rank, choice;
+	uint32_t name; /* entry of its model's name; 0 = the base */
 	uint32_t life; /* of the rank, when it was submitted */
 	uint32_t parent; /* slot whose prompt it shares, or FRONT_NONE */
 	uint32_t children; /* that share its prompt and live */
@@ -157,6 +161,37 @@ struct front_rank {
 	bool healthy;
 	bool ready;
 	bool rung; /* pushed to since the last strike */
+};
+
+struct front_ask_place {
+	bool used;
+	uint64_t id;
+	uint32_t exchange, generation;
+};
+
+struct front_ask_answer {
+	uint64_t id;
+	int status;
+	char text[FRONT_ASK_TEXT_BYTES];
+};
+
+struct front_asks {
+	uint64_t last_id;
+	struct front_ask_place places[FRONT_ASK_COUNT_MAX];
+	struct front_ask_answer taken[FRONT_ASK_COUNT_MAX];
+	uint32_t due; /* atomic */
+	pthread_mutex_t lock;
+	/* guarded by the lock */
+	struct front_ask_answer answers[FRONT_ASK_COUNT_MAX];
+	uint32_t answer_count;
+};
+
+/* The adapters' names, as they were at `version` of the table. */
+struct front_names {
+	uint64_t version, told;
+	struct adapter_entry entries[ADAPTER_ENTRY_COUNT_MAX];
+	/* whose the counters of an entry are */
+	char counted[ADAPTER_ENTRY_COUNT_MAX][ADAPTER_NAME_BYTES];
 };
 
 struct front_worker {
@@ -192,6 +227,9 @@ struct front {
 	uint32_t *zombie_pages; /* held until the last zombie is gone */
 	uint32_t zombie_page_count;
 	struct front_rank ranks[RANK_COUNT_MAX];
+	struct front_names names;
+	struct front_control control;
+	struct front_asks asks;
 	struct front_worker *workers;
 	uint32_t worker_count, worker_started;
 
@@ -323,8 +361,21 @@ uint32_t front_retry(struct front *front);
 /* 0, or 429, 503 or 400 in *error; then nothing is taken. */
 int front_admit(struct front *front, struct exchange *exchange,
 	struct api_error *error);
-/* The healthy rank with the least to do, or FRONT_NONE. */
-uint32_t front_rank_choose(struct front *front);
+/* Of the ranks in `mask` the healthy one with the least to do, or FRONT_NONE. */
+uint32_t front_rank_choose(struct front *front, uint32_t mask);
+
+/* --- front_names.c: the adapters' names --------------------------------------- */
+
+/* As the table is now. */
+void front_names_refresh(struct front *front);
+/* Index of the entry, 0 = there is no such name. */
+uint32_t front_names_find(const struct front *front, const char *name);
+/* Between two bursts: tell control what requests are bound by. */
+void front_names_tell(struct front *front);
+
+/* --- front_asks.c: what clients ask of control -------------------------------- */
+void exchange_ask(struct front *front, struct exchange *exchange);
+uint32_t front_asks_poll(struct front *front);
 
 /* --- front_rings.c, front_notes.c ----------------------------------------------
  */

@@ -107,6 +107,8 @@ static void note_progress(
 	if (slot->own == FRONT_SUBMITTED)
 		slot_set_state(front, slot, FRONT_STREAMING);
 	counter_add(&front->counters->output_tokens_total, count - slot->seen);
+	counter_add(&front->counters->names[slot->name].output_tokens_total,
+		count - slot->seen);
 	slot->seen = count;
 	slot->stamp_ns = published(front, slot, shared);
 	if (slot->first_ns == 0 && slot->exchange != FRONT_NONE &&

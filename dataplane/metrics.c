@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "dataplane/front_private.h"
 
@@ -14,6 +15,7 @@ struct page {
 	const struct front_model *model;
 	const struct segment *segment;
 	struct api_text *out;
+	struct adapter_entry adapters[ADAPTER_ENTRY_COUNT_MAX];
 };
 
 /* --- lines ------------------------------------------------------------------- */
@@ -39,11 +41,16 @@ static void label(const struct page *page, const char *value)
 }
 
 /* `{model_name="...",engine="0"` and what the caller adds. */
-static void labels(const struct page *page, uint32_t rank)
+static void labels_of(const struct page *page, const char *model, uint32_t rank)
 {
 	api_text_puts(page->out, "{model_name=\"");
-	label(page, page->model->name[0]);
+	label(page, model);
 	api_text_printf(page->out, "\",engine=\"%u\"", rank);
+}
+
+static void labels(const struct page *page, uint32_t rank)
+{
+	labels_of(page, page->model->name[0], rank);
 }
 
 static void sample(const struct page *page, const char *name, uint32_t rank,
@@ -141,10 +148,6 @@ static const struct front_metric front_words[] = {
 		FRONT(connections_total)},
 	{"heddle_http_requests_total", "counter", "HTTP requests.",
 		FRONT(requests_total)},
-	{"vllm:prompt_tokens_total", "counter", "Tokens of admitted prompts.",
-		FRONT(prompt_tokens_total)},
-	{"vllm:generation_tokens_total", "counter", "Tokens generated.",
-		FRONT(output_tokens_total)},
 	{"heddle_sent_bytes_total", "counter", "Bytes given to streams.",
 		FRONT(sent_bytes_total)},
 	{"heddle_received_bytes_total", "counter", "Bytes from streams.",
@@ -219,6 +222,42 @@ static void write_front(const struct page *page)
 
 		head(page, m->name, m->type, m->help);
 		tally(page, m->name, at(front, m->offset));
+	}
+}
+
+#define NAME(field) offsetof(struct name_counters, field)
+
+static const struct front_metric name_words[] = {
+	{"vllm:prompt_tokens_total", "counter", "Tokens of admitted prompts.",
+		NAME(prompt_tokens_total)},
+	{"vllm:generation_tokens_total", "counter", "Tokens generated.",
+		NAME(output_tokens_total)},
+	{"heddle_model_requests_total", "counter", "Requests admitted.",
+		NAME(requests_total)},
+};
+
+/* By the model's names: the base's own, and each adapter's. */
+static void write_names(const struct page *page)
+{
+	const struct name_counters *names =
+		segment_front_counters(page->segment)->names;
+
+	for (size_t i = 0; i < COUNT(name_words); i++) {
+		const struct front_metric *m = &name_words[i];
+
+		head(page, m->name, m->type, m->help);
+		sample(page, m->name, 0,
+			counter_read(at(&names[0], m->offset)));
+		for (uint32_t n = 1; n < ADAPTER_ENTRY_COUNT_MAX; n++) {
+			if (!page->adapters[n].instance)
+				continue;
+			api_text_puts(page->out, m->name);
+			labels_of(page, page->adapters[n].name, 0);
+			api_text_puts(page->out, "} ");
+			api_text_u64(page->out,
+				counter_read(at(&names[n], m->offset)));
+			api_text_puts(page->out, "\n");
+		}
 	}
 }
 
@@ -347,12 +386,163 @@ static void write_engines(const struct page *page)
 	write_kv_usage(page);
 }
 
+/* --- adapters and memory ------------------------------------------------------------ */
+
+/* The name that leads to an instance; "" where none does (any more). */
+static const char *name_of(const struct page *page, uint32_t instance)
+{
+	for (uint32_t i = 1; i < ADAPTER_ENTRY_COUNT_MAX; i++)
+		if (page->adapters[i].instance == instance)
+			return page->adapters[i].name;
+	return "";
+}
+
+static void adapter_sample(const struct page *page, const char *name,
+	uint32_t rank, uint32_t instance, const char *state)
+{
+	api_text_puts(page->out, name);
+	labels(page, rank);
+	api_text_puts(page->out, ",adapter=\"");
+	label(page, name_of(page, instance));
+	api_text_printf(page->out, "\",instance=\"%u\"", instance);
+	if (state)
+		api_text_printf(page->out, ",state=\"%s\"", state);
+	api_text_puts(page->out, "} ");
+}
+
+enum { ADAPTER_PAGE_BYTES, ADAPTER_USED_BYTES, ADAPTER_USERS, ADAPTER_STATE };
+
+static const struct {
+	const char *name, *help;
+	int what;
+} adapter_metrics[] = {
+	{"heddle_adapter_state", "1 for the state of an adapter's instance.",
+		ADAPTER_STATE},
+	{"heddle_adapter_page_bytes", "Memory of an adapter's pages.",
+		ADAPTER_PAGE_BYTES},
+	{"heddle_adapter_used_bytes", "Memory that its experts need.",
+		ADAPTER_USED_BYTES},
+	{"heddle_adapter_users", "Requests that carry it.", ADAPTER_USERS},
+};
+
+static void write_adapter(const struct page *page, size_t metric, uint32_t rank,
+	uint32_t instance)
+{
+	const struct rank_books *books =
+		segment_rank_books(page->segment, rank);
+	int what = adapter_metrics[metric].what;
+	uint32_t serial = __atomic_load_n(
+		&books->instances[instance].serial, __ATOMIC_RELAXED);
+	struct adapter_book book;
+
+	if (!adapter_book_read(books, instance, serial, &book))
+		return;
+	adapter_sample(page, adapter_metrics[metric].name, rank, instance,
+		what == ADAPTER_STATE
+			? adapter_state_name((enum adapter_state)book.state)
+			: NULL);
+	api_text_u64(page->out, what == ADAPTER_STATE        ? 1
+				: what == ADAPTER_USERS      ? book.user_count
+				: what == ADAPTER_USED_BYTES ? book.used_bytes
+							     : book.page_bytes);
+	api_text_puts(page->out, "\n");
+}
+
+static void write_adapters(const struct page *page)
+{
+	for (size_t i = 0; i < COUNT(adapter_metrics); i++) {
+		head(page, adapter_metrics[i].name, "gauge",
+			adapter_metrics[i].help);
+		for (uint32_t r = 0; r < page->segment->shape.rank_count; r++)
+			for (uint32_t n = 1; n < INSTANCE_COUNT_MAX; n++)
+				write_adapter(page, i, r, n);
+	}
+}
+
+#define BOOKS(field) offsetof(struct rank_books, field)
+
+static const struct {
+	const char *owner;
+	size_t offset;
+} pool_owners[] = {
+	{"base", BOOKS(base_pages)},
+	{"adapters", BOOKS(adapter_pages)},
+	{"kv_held", BOOKS(kv_held_pages)},
+	{"kv_idle", BOOKS(kv_idle_pages)},
+	{"free", BOOKS(free_pages)},
+};
+
+static void write_pool(const struct page *page)
+{
+	uint32_t ranks = page->segment->shape.rank_count;
+
+	head(page, "heddle_pool_pages", "gauge", "Pages by their owner.");
+	for (uint32_t r = 0; r < ranks; r++)
+		for (size_t i = 0; i < COUNT(pool_owners); i++) {
+			api_text_puts(page->out, "heddle_pool_pages");
+			labels(page, r);
+			api_text_printf(page->out, ",owner=\"%s\"} ",
+				pool_owners[i].owner);
+			api_text_u64(page->out,
+				counter_read(
+					at(segment_rank_books(page->segment, r),
+						pool_owners[i].offset)));
+			api_text_puts(page->out, "\n");
+		}
+	head(page, "heddle_pool_page_bytes", "gauge", "Size of a page.");
+	for (uint32_t r = 0; r < ranks; r++)
+		sample(page, "heddle_pool_page_bytes", r,
+			counter_read(&segment_rank_books(page->segment, r)
+					      ->page_size_bytes));
+}
+
+/* Does a request on any rank carry it? */
+static bool is_used(const struct page *page, const struct adapter_entry *entry)
+{
+	struct adapter_book book;
+
+	for (uint32_t r = 0; r < page->segment->shape.rank_count; r++)
+		if (adapter_book_read(segment_rank_books(page->segment, r),
+			    entry->instance, entry->serial, &book) &&
+			book.user_count > 0)
+			return true;
+	return false;
+}
+
+/* As vLLM: which adapters are in use, and when that was. */
+static void write_lora_info(const struct page *page)
+{
+	static const char name[] = "vllm:lora_requests_info";
+	const char *comma = "";
+
+	head(page, name, "gauge", "Adapters in use; the value is the time.");
+	api_text_printf(page->out,
+		"%s{max_lora=\"%d\",waiting_lora_adapters=\"\","
+		"running_lora_adapters=\"",
+		name, INSTANCE_COUNT_MAX - 1);
+	for (uint32_t i = 1; i < ADAPTER_ENTRY_COUNT_MAX; i++) {
+		const struct adapter_entry *entry = &page->adapters[i];
+
+		if (!entry->instance || !is_used(page, entry))
+			continue;
+		api_text_puts(page->out, comma);
+		label(page, entry->name);
+		comma = ",";
+	}
+	api_text_printf(page->out, "\"} %lld\n", (long long)time(NULL));
+}
+
 void metrics_write(const struct front_model *model,
 	const struct segment *segment, struct api_text *out)
 {
-	const struct page page = {model, segment, out};
+	struct page page = {.model = model, .segment = segment, .out = out};
 
+	(void)adapter_table_copy(segment_adapter_table(segment), page.adapters);
 	write_front(&page);
+	write_names(&page);
 	write_outcomes(&page);
 	write_engines(&page);
+	write_adapters(&page);
+	write_pool(&page);
+	write_lora_info(&page);
 }

@@ -340,7 +340,9 @@ void text_in_run(const struct text_shared *shared,
 	struct tokenizer_scratch *scratch, size_t text_bytes_max,
 	struct text_request *request)
 {
-	const struct api_context context = {shared->model, shared->limits};
+	const struct api_context context = {shared->model, shared->limits,
+		shared->segment ? segment_adapter_table(shared->segment)
+				: NULL};
 	const struct job job = {
 		shared, scratch, text_bytes_max, request, &request->error};
 	int rc;

@@ -22,7 +22,8 @@ static const struct front_limits limits = {.prompt_list_count = 16,
 	.output_default = 100,
 	.request_body_bytes = 65536};
 
-static const struct api_context context = {&model, &limits};
+static const struct adapter_entry no_adapters[ADAPTER_ENTRY_COUNT_MAX];
+static const struct api_context context = {&model, &limits, NULL};
 
 static int parse(enum api_route route, const char *body,
 	struct api_request *out, struct api_error *error)
@@ -542,14 +543,16 @@ static void test_api_models__list_and_one(void)
 	struct api_text out = {0};
 	struct api_error error = {0};
 
-	api_models_write(&model, &out);
+	api_models_write(&model, no_adapters, &out);
 	api_text_put(&out, "", 1);
 	CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\"id\":\"org/other\""));
 	api_text_clear(&out);
-	CU_ASSERT_EQUAL(
-		api_model_write(&model, text_of("org/other"), &out, &error), 0);
-	CU_ASSERT_NOT_EQUAL(
-		api_model_write(&model, text_of("org"), &out, &error), 0);
+	CU_ASSERT_EQUAL(api_model_write(&model, no_adapters,
+				text_of("org/other"), &out, &error),
+		0);
+	CU_ASSERT_NOT_EQUAL(api_model_write(&model, no_adapters, text_of("org"),
+				    &out, &error),
+		0);
 	CU_ASSERT_EQUAL(error.status, 404);
 	CU_ASSERT_STRING_EQUAL(error.code, "model_not_found");
 	api_text_release(&out);

@@ -101,7 +101,7 @@ static void test_metrics_write__counters_and_histograms(void)
 
 	open_segment();
 	front = segment_front_counters(&segment);
-	front->output_tokens_total = 41;
+	front->names[0].output_tokens_total = 41;
 	front->finished_total[FINISH_STOP_TOKEN] = 2;
 	front->finished_total[FINISH_STOP_TEXT] = 3;
 	histogram_add(&front->inter_token, 400 * NS_PER_US);

@@ -171,15 +171,15 @@ endif
 # and over the kernel's.
 api_c = $(filter-out dataplane/api_reply.c dataplane/api_logprobs.c, \
 	$(wildcard dataplane/api*.c)) dataplane/stop_set.c dataplane/utf8.c \
-	base/json_text.c base/error.c $(http_c)
+	base/json_text.c base/error.c base/adapters.c $(http_c)
 front_c = $(dataplane_c) base/segment.c base/counters.c base/ring.c \
 	base/request.c base/wake.c base/clock.c base/error.c base/json_text.c \
-	base/siphash.c
+	base/siphash.c base/adapters.c
 front_test_c = tests/front_case.c tests/text_case.c tests/fake/fake_stream.c \
 	$(front_c)
 $(call test,api,$(api_c))
 $(call test,metrics,dataplane/metrics.c dataplane/api_text.c \
-	dataplane/utf8.c base/segment.c base/counters.c base/ring.c \
+	dataplane/utf8.c base/adapters.c base/segment.c base/counters.c base/ring.c \
 	base/request.c base/wake.c base/clock.c base/error.c)
 $(call test,front,tests/fake/fake_os.c $(front_test_c),$(allocators))
 $(call test,front_faults,$(front_test_c))

@@ -59,17 +59,42 @@ static void check(const struct api_request *request)
 	check_prompts(request);
 }
 
+/* What control relies on. */
+static void check_ask(const struct front_ask *ask, enum api_route route)
+{
+	require(adapter_name_ok(ask->name, strlen(ask->name)));
+	require((ask->path[0] != '\0') == (route == API_LOAD_ADAPTER));
+	require(!strpbrk(ask->path, "\n\r\t"));
+}
+
+static void ask_one(enum api_route route, const uint8_t *data, size_t size)
+{
+	struct api_error error = {0};
+	struct front_ask ask;
+
+	if (api_adapter_parse(route, (const char *)data, size, &ask, &error) ==
+		0)
+		check_ask(&ask, route);
+	else
+		require(error.status >= 400 && error.message[0]);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const enum api_route routes[] = {
 		API_COMPLETIONS, API_CHAT, API_TOKENIZE, API_DETOKENIZE};
-	const struct api_context context = {&model, &limits};
+	const struct api_context context = {&model, &limits, NULL};
 	struct api_request request;
 	struct api_error error = {0};
 	struct api_text text = {0};
 
 	if (size == 0)
 		return 0;
+	if (data[0] >= 254) {
+		ask_one(data[0] == 255 ? API_LOAD_ADAPTER : API_UNLOAD_ADAPTER,
+			data + 1, size - 1);
+		return 0;
+	}
 	if (api_request_parse(routes[data[0] % 4], (const char *)data + 1,
 		    size - 1, &context, &request, &error) == 0) {
 		require(error.status == 0);
