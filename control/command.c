@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/adapters.h"
 #include "control/command.h"
+
+#define COMMAND_WEIGHT_MAX ADAPTER_WEIGHT_MAX
+_Static_assert(COMMAND_NAME_BYTES == ADAPTER_NAME_BYTES, "a name fits");
 
 static const struct command_spec specs[COMMAND_ID_COUNT] = {
 	[COMMAND_HELP] = {"help", NULL, NULL, "List the commands."},
@@ -24,6 +28,31 @@ static const struct command_spec specs[COMMAND_ID_COUNT] = {
 		"Stop at once; open requests are answered with an error."},
 	[COMMAND_LOG] = {"log", "LEVEL", "error warn info debug",
 		"Set what control writes to its log."},
+	[COMMAND_MEM] = {"mem", NULL, NULL,
+		"Show whose the memory is, to the page."},
+	[COMMAND_ADAPTER_LOAD] = {"adapter load",
+		"NAME DIR [--pin] [--weight W] [--no-wait]", NULL,
+		"Load an adapter on all ranks; clients choose it by its name.",
+		2,
+		COMMAND_FLAG_PIN | COMMAND_FLAG_WEIGHT | COMMAND_FLAG_NO_WAIT},
+	[COMMAND_ADAPTER_UNLOAD] = {"adapter unload",
+		"NAME [--now] [--no-wait]", NULL,
+		"Take it away after its last request, or with --now at once, "
+		"and say what memory came back.",
+		1, COMMAND_FLAG_NOW | COMMAND_FLAG_NO_WAIT},
+	[COMMAND_ADAPTER_REPLACE] = {"adapter replace",
+		"NAME DIR [--drain] [--no-wait]", NULL,
+		"Give new requests other weights under the same name; --drain "
+		"unloads the old ones first, where two copies do not fit.",
+		2, COMMAND_FLAG_DRAIN | COMMAND_FLAG_NO_WAIT},
+	[COMMAND_ADAPTER_LIST] = {"adapter list", NULL, NULL,
+		"List the adapters, their states and sizes."},
+	[COMMAND_ADAPTER_SHOW] = {"adapter show", "NAME", NULL,
+		"Show all about one adapter.", 1, 0},
+	[COMMAND_ADAPTER_PIN] = {"adapter pin", "NAME", NULL,
+		"Keep it: nothing but unpin makes it unloadable again.", 1, 0},
+	[COMMAND_ADAPTER_UNPIN] = {"adapter unpin", "NAME", NULL,
+		"Allow to unload it again.", 1, 0},
 };
 
 const struct command_spec *command_spec(enum command_id id)
@@ -34,7 +63,7 @@ const struct command_spec *command_spec(enum command_id id)
 
 /* --- lines in --------------------------------------------------------------------- */
 
-#define WORD_COUNT_MAX 8
+#define WORD_COUNT_MAX 12
 
 struct word {
 	const char *text;
@@ -127,6 +156,104 @@ static bool is_choice(const char *choices, struct word word)
 	return false;
 }
 
+static const struct {
+	const char *word;
+	enum command_flag flag;
+} flags[] = {
+	{"--pin", COMMAND_FLAG_PIN},
+	{"--weight", COMMAND_FLAG_WEIGHT},
+	{"--now", COMMAND_FLAG_NOW},
+	{"--drain", COMMAND_FLAG_DRAIN},
+	{"--no-wait", COMMAND_FLAG_NO_WAIT},
+};
+
+#define FLAG_COUNT (sizeof(flags) / sizeof(flags[0]))
+
+bool command_is_flag(const char *word, bool *out_value)
+{
+	for (size_t i = 0; i < FLAG_COUNT; i++)
+		if (strcmp(flags[i].word, word) == 0) {
+			*out_value = flags[i].flag == COMMAND_FLAG_WEIGHT;
+			return true;
+		}
+	return false;
+}
+
+static unsigned find_flag(const struct command_spec *spec, struct word word)
+{
+	for (size_t i = 0; i < FLAG_COUNT; i++)
+		if ((spec->flags & flags[i].flag) &&
+			word_is(word, flags[i].word))
+			return flags[i].flag;
+	return 0;
+}
+
+static int take_weight(struct word word, uint32_t *out, struct error *err)
+{
+	uint32_t value = 0;
+
+	for (size_t i = 0; i < word.length; i++) {
+		if (word.text[i] < '0' || word.text[i] > '9' ||
+			value > COMMAND_WEIGHT_MAX)
+			goto err_range;
+		value = 10 * value + (uint32_t)(word.text[i] - '0');
+	}
+	if (value < 1 || value > COMMAND_WEIGHT_MAX)
+		goto err_range;
+	*out = value;
+	return 0;
+err_range:
+	return error_set(err, EINVAL, "--weight takes a number from 1 to %u",
+		COMMAND_WEIGHT_MAX);
+}
+
+static int take_word(struct word word, char *out, size_t size, const char *what,
+	struct error *err)
+{
+	if (word.length >= size)
+		return error_set(err, EINVAL, "%s is longer than %zu bytes",
+			what, size - 1);
+	if (memchr(word.text, '\0', word.length))
+		return error_set(err, EINVAL, "%s holds a zero byte", what);
+	memcpy(out, word.text, word.length);
+	out[word.length] = '\0';
+	return 0;
+}
+
+/* NAME, DIR and flags in any order. */
+static int take_words(const char *line, const struct word *words,
+	uint32_t count, struct command_call *out, struct error *err)
+{
+	const struct command_spec *spec = &specs[out->id];
+	uint32_t seen = 0;
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < count; i++) {
+		unsigned flag = find_flag(spec, words[i]);
+
+		out->flags |= flag;
+		if (flag == COMMAND_FLAG_WEIGHT)
+			rc = i + 1 < count ? take_weight(words[++i],
+						     &out->weight, err)
+					   : error_set(err, EINVAL,
+						     "--weight takes a number");
+		if (flag)
+			continue;
+		if (words[i].text[0] == '-' || seen == spec->words)
+			return error_set(err, EINVAL, "%s takes %s", spec->name,
+				spec->argument);
+		out->path_at = (size_t)(words[i].text - line);
+		rc = seen++ == 0 ? take_word(words[i], out->name,
+					   sizeof(out->name), "the name", err)
+				 : take_word(words[i], out->path,
+					   sizeof(out->path), "the path", err);
+	}
+	if (rc == 0 && seen < spec->words)
+		return error_set(
+			err, EINVAL, "%s takes %s", spec->name, spec->argument);
+	return rc;
+}
+
 static int take_argument(const struct word *words, uint32_t count,
 	struct command_call *out, struct error *err)
 {
@@ -167,6 +294,9 @@ int command_parse(const char *line, size_t length, struct command_call *out,
 		if (used == 0)
 			continue;
 		out->id = (enum command_id)i;
+		if (specs[i].words > 0)
+			return take_words(
+				line, words + used, count - used, out, err);
 		return take_argument(words + used, count - used, out, err);
 	}
 	return error_set(err, EINVAL, "\"%.*s\" is no command; see help",

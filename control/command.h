@@ -4,7 +4,7 @@
  * Why:   one table feeds the parser, the help, the manual page and the
  *        completion of heddlectl, so they cannot disagree.
  * Form:  a line is a command, its argument, and "-o json" or "-o text"
- *        anywhere after it. The answer is lines, of which none is empty, and
+ *        anywhere after it; words are parted by blanks, so no word holds one. The answer is lines, of which none is empty, and
  *        then an empty one. An answer that begins with "error: " (or as JSON
  *        has the key "error") says why the command did nothing.
  * Threads: pure functions.
@@ -15,12 +15,14 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "base/error.h"
 
 #define COMMAND_LINE_BYTES_MAX 1024
 #define COMMAND_ARGUMENT_BYTES 64
+#define COMMAND_NAME_BYTES 128 /* of an adapter, with the NUL */
 
 enum command_id {
 	COMMAND_HELP,
@@ -31,22 +33,50 @@ enum command_id {
 	COMMAND_RELOAD,
 	COMMAND_SHUTDOWN,
 	COMMAND_LOG,
+	COMMAND_MEM,
+	COMMAND_ADAPTER_LOAD,
+	COMMAND_ADAPTER_UNLOAD,
+	COMMAND_ADAPTER_REPLACE,
+	COMMAND_ADAPTER_LIST,
+	COMMAND_ADAPTER_SHOW,
+	COMMAND_ADAPTER_PIN,
+	COMMAND_ADAPTER_UNPIN,
 	COMMAND_ID_COUNT
+};
+
+/* What may stand behind a command's words. */
+enum command_flag {
+	COMMAND_FLAG_PIN = 1,
+	COMMAND_FLAG_WEIGHT = 2,
+	COMMAND_FLAG_NOW = 4,
+	COMMAND_FLAG_DRAIN = 8,
+	COMMAND_FLAG_NO_WAIT = 16
 };
 
 struct command_spec {
 	const char *name; /* one or two words */
-	const char *argument; /* its name in help; NULL = takes none */
+	const char *argument; /* what follows, in help; NULL = nothing */
 	const char *choices; /* "a b c" that it may be */
 	const char *help;
+	uint32_t words; /* 0, 1: a name, 2: a name and a path */
+	unsigned flags; /* enum command_flag that it takes */
 };
+
+/* Is it one of the flags, and does a value follow it? */
+bool command_is_flag(const char *word, bool *out_value);
 
 const struct command_spec *command_spec(enum command_id id);
 
 struct command_call {
 	enum command_id id;
 	bool json;
-	char argument[COMMAND_ARGUMENT_BYTES]; /* "" = none */
+	char argument[COMMAND_ARGUMENT_BYTES]; /* of choices; "" = none */
+	char name[COMMAND_NAME_BYTES]; /* "" = none */
+	char path[COMMAND_LINE_BYTES_MAX]; /* "" = none */
+	size_t path_at; /* where it stands in the line */
+	unsigned flags; /* enum command_flag */
+	uint32_t weight; /* 0 = not given */
+	uint64_t ticket; /* whom control_socket_answer() is for */
 };
 
 /*
@@ -62,6 +92,7 @@ struct command_answer {
 	json_t *json; /* owned; NULL = {"ok": true} */
 	char *text; /* owned, malloc()ed; NULL = made of json */
 	struct error err; /* set: the command failed */
+	bool later; /* control_socket_answer() follows */
 };
 
 void command_answer_release(struct command_answer *answer);

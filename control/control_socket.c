@@ -20,6 +20,8 @@ struct client {
 	size_t line_length;
 	char *answer; /* owned; NULL = none is on its way */
 	size_t answer_at, answer_length;
+	uint32_t generation; /* of the connection */
+	bool waits, json; /* for an answer that comes later, in that form */
 	bool ends; /* after this answer */
 	bool deaf; /* what still comes is thrown away */
 	bool shut; /* deaf, and our side has ended */
@@ -29,6 +31,7 @@ struct client {
 struct control_socket {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	int fd, epoll_fd;
+	uint32_t generation; /* given last */
 	control_handler *handler;
 	void *arg;
 	struct client clients[CONTROL_CLIENT_COUNT_MAX];
@@ -133,7 +136,10 @@ static void drop(struct client *client)
 static void watch(struct control_socket *control, struct client *client)
 {
 	struct epoll_event event = {
-		.events = client->answer ? EPOLLOUT : EPOLLIN,
+		/* Whoever waits is heard only when it has hung up. */
+		.events = client->waits    ? 0
+			  : client->answer ? EPOLLOUT
+					   : EPOLLIN,
 		.data.u32 = (uint32_t)(client - control->clients),
 	};
 
@@ -173,6 +179,7 @@ static void admit(struct control_socket *control, int fd, struct mono now)
 		return;
 	}
 	client->fd = fd;
+	client->generation = ++control->generation;
 	client->moved_ns = now.ns;
 }
 
@@ -190,6 +197,13 @@ static void accept_all(struct control_socket *control, struct mono now)
 
 /* --- lines ---------------------------------------------------------------------------------- */
 
+static uint64_t ticket_of(
+	const struct control_socket *control, const struct client *client)
+{
+	return (uint64_t)client->generation * CONTROL_CLIENT_COUNT_MAX +
+	       (uint64_t)(client - control->clients);
+}
+
 static void run_line(
 	struct control_socket *control, struct client *client, size_t length)
 {
@@ -197,8 +211,14 @@ static void run_line(
 	struct command_call call;
 
 	memset(&answer, 0, sizeof(answer));
-	if (command_parse(client->line, length, &call, &answer.err) == 0)
+	if (command_parse(client->line, length, &call, &answer.err) == 0) {
+		call.ticket = ticket_of(control, client);
+		client->json = call.json;
 		control->handler(control->arg, &call, &answer);
+	}
+	client->waits = answer.later;
+	if (answer.later)
+		return;
 	client->answer =
 		command_render(&answer, call.json, &client->answer_length);
 	client->answer_at = 0;
@@ -306,6 +326,11 @@ static void serve_client(
 {
 	bool alive = true;
 
+	/* Only that it has hung up is heard of one that waits. */
+	if (client->waits) {
+		drop(client);
+		return;
+	}
 	if (!client->answer && !client->deaf)
 		alive = receive(client, now);
 	/* Answers in order; the next line when the last answer is out. */
@@ -314,7 +339,8 @@ static void serve_client(
 			drop(client);
 			return;
 		}
-		if (client->answer || !take_line(control, client))
+		if (client->answer || client->waits ||
+			!take_line(control, client))
 			break;
 	}
 	if (client->deaf) {
@@ -322,7 +348,7 @@ static void serve_client(
 		return;
 	}
 	/* What a client sent before it closed was still carried out. */
-	if (!alive && !client->answer) {
+	if (!alive && !client->answer && !client->waits) {
 		drop(client);
 		return;
 	}
@@ -336,10 +362,30 @@ static void drop_idle(struct control_socket *control, struct mono now)
 	for (int i = 0; i < CONTROL_CLIENT_COUNT_MAX; i++) {
 		struct client *client = &control->clients[i];
 
-		if (client->fd >= 0 &&
+		if (client->fd >= 0 && !client->waits &&
 			now.ns - client->moved_ns > CONTROL_IDLE_NS)
 			drop(client);
 	}
+}
+
+void control_socket_answer(struct control_socket *control, uint64_t ticket,
+	const struct command_answer *answer, struct mono now)
+{
+	struct client *client =
+		&control->clients[ticket % CONTROL_CLIENT_COUNT_MAX];
+
+	if (client->fd < 0 || !client->waits ||
+		ticket_of(control, client) != ticket)
+		return;
+	client->waits = false;
+	client->answer =
+		command_render(answer, client->json, &client->answer_length);
+	client->answer_at = 0;
+	client->moved_ns = now.ns;
+	if (client->answer)
+		watch(control, client);
+	else
+		drop(client);
 }
 
 void control_socket_serve(struct control_socket *control, struct mono now)

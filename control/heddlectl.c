@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,8 +198,8 @@ static bool add_word(struct request *request, const char *word)
 	int length = snprintf(
 		request->line + used, room, "%s%s", used ? " " : "", word);
 
-	/* A newline would be a second command. */
-	return !strchr(word, '\n') && length >= 0 && (size_t)length < room;
+	/* A newline would be a second command, a blank a second word. */
+	return !strpbrk(word, "\n\r\t") && length >= 0 && (size_t)length < room;
 }
 
 /* What the flag alone asks for; -1 = go on. */
@@ -253,8 +254,9 @@ static int parse(int argc, char **argv, struct request *request)
 	for (int i = 1; i < argc; i++) {
 		int flag = find_flag(argv[i]), status;
 		bool takes = flag >= 0 && heddlectl_flag(flag)->value;
+		bool value, own = command_is_flag(argv[i], &value);
 
-		if (flag < 0 && argv[i][0] == '-')
+		if (flag < 0 && argv[i][0] == '-' && !own)
 			return usage("no such option; see --help");
 		if (flag < 0 && !add_word(request, argv[i]))
 			return usage("the command is too long");
@@ -272,6 +274,23 @@ static int parse(int argc, char **argv, struct request *request)
 	return -1;
 }
 
+/* A path is meant from where the user stands; the node stands elsewhere. */
+static int make_absolute(struct request *request, size_t at)
+{
+	char line[COMMAND_LINE_BYTES_MAX], here[PATH_MAX];
+	int length;
+
+	if (!getcwd(here, sizeof(here)))
+		return usage("the working directory is not known");
+	length = snprintf(line, sizeof(line), "%.*s%s/%s", (int)at,
+		request->line, here, request->line + at);
+	if (length < 0 || (size_t)length >= sizeof(line) ||
+		strpbrk(here, " \t\n\r"))
+		return usage("the path is too long, or holds a blank");
+	memcpy(request->line, line, (size_t)length + 1);
+	return -1;
+}
+
 /* The node would say the same; here it is a matter of usage. */
 static int check(struct request *request)
 {
@@ -282,6 +301,9 @@ static int check(struct request *request)
 		return usage(err.text);
 	if (request->watch && call.id != COMMAND_STAT)
 		return usage("--watch is for stat");
+	if (call.path[0] && call.path[0] != '/' &&
+		make_absolute(request, call.path_at) >= 0)
+		return STATUS_USAGE;
 	if (request->watch)
 		request->json = true;
 	if (request->json && !add_word(request, "-o json"))

@@ -109,18 +109,50 @@ void heddlectl_man(FILE *out)
 		out);
 }
 
+/* Do two commands begin with the same word? */
+static bool same_first_word(int a, int b)
+{
+	const char *x = command_spec((enum command_id)a)->name;
+	const char *y = command_spec((enum command_id)b)->name;
+	size_t length = strcspn(x, " ");
+
+	return strcspn(y, " ") == length && strncmp(x, y, length) == 0;
+}
+
+static bool is_first_of_its_word(int id)
+{
+	for (int i = 0; i < id; i++)
+		if (same_first_word(i, id))
+			return false;
+	return true;
+}
+
+static void print_words_after(int id, FILE *out)
+{
+	const char *name = command_spec((enum command_id)id)->name;
+	const char *before = "";
+
+	fprintf(out, "\t%.*s) words=\"", (int)strcspn(name, " "), name);
+	for (int i = id; i < COMMAND_ID_COUNT; i++)
+		if (same_first_word(id, i)) {
+			fprintf(out, "%s%s", before,
+				strchr(command_spec((enum command_id)i)->name,
+					' ') +
+					1);
+			before = " ";
+		}
+	fputs("\" ;;\n", out);
+}
+
 /* The words that may follow a first one: "show" after "config", levels. */
 static void print_second_words(FILE *out)
 {
 	for (int i = 0; i < COMMAND_ID_COUNT; i++) {
 		const struct command_spec *spec =
 			command_spec((enum command_id)i);
-		const char *space = strchr(spec->name, ' ');
 
-		if (space)
-			fprintf(out, "\t%.*s) words=\"%s\" ;;\n",
-				(int)(space - spec->name), spec->name,
-				space + 1);
+		if (strchr(spec->name, ' ') && is_first_of_its_word(i))
+			print_words_after(i, out);
 		else if (spec->choices)
 			fprintf(out, "\t%s) words=\"%s\" ;;\n", spec->name,
 				spec->choices);
@@ -144,7 +176,8 @@ void heddlectl_completion(FILE *out)
 	for (int i = 0; i < COMMAND_ID_COUNT; i++) {
 		const char *name = command_spec((enum command_id)i)->name;
 
-		fprintf(out, "%.*s ", (int)strcspn(name, " "), name);
+		if (is_first_of_its_word(i))
+			fprintf(out, "%.*s ", (int)strcspn(name, " "), name);
 	}
 	for (int i = 0; i < HEDDLECTL_FLAG_COUNT; i++)
 		fprintf(out, "%s%s", flags[i].flag,

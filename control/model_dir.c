@@ -292,6 +292,20 @@ int model_dir_open_config(
 	return open_files_of(path, open_config, out, err);
 }
 
+static int open_adapter(const struct folder *folder, struct adapter_files *out)
+{
+	int rc = open_required(folder, "expert_cfg.json", &out->experts);
+
+	if (rc == 0)
+		rc = open_optional(folder, "config.json", &out->model.config);
+	if (rc == 0)
+		rc = open_weights(folder, &out->model);
+	close(folder->fd);
+	if (rc)
+		adapter_files_close(out);
+	return rc;
+}
+
 int adapter_dir_open(
 	const char *path, struct adapter_files *out, struct error *err)
 {
@@ -301,17 +315,64 @@ int adapter_dir_open(
 	assert(path && out);
 	adapter_files_init(out);
 	rc = open_folder(path, err, &folder);
+	return rc ? rc : open_adapter(&folder, out);
+}
+
+/* What of an absolute path is beneath the root; NULL: it is not. */
+static const char *beneath(const char *root, const char *path)
+{
+	size_t length = strlen(root);
+
+	if (path[0] != '/')
+		return path;
+	while (length > 0 && root[length - 1] == '/')
+		length--;
+	if (strncmp(path, root, length) != 0 || path[length] != '/')
+		return NULL;
+	path += length;
+	while (*path == '/')
+		path++;
+	return *path ? path : ".";
+}
+
+int adapter_dir_open_beneath(const char *root, const char *path,
+	struct adapter_files *out, struct error *err)
+{
+	const char *inside = beneath(root, path);
+	struct folder top, folder = {-1, path, err};
+	int rc;
+
+	adapter_files_init(out);
+	if (!inside)
+		return error_set(err, EACCES,
+			"%.256s: is not beneath the adapters' root", path);
+	rc = open_folder(root, err, &top);
 	if (rc)
 		return rc;
-	rc = open_required(&folder, "expert_cfg.json", &out->experts);
-	if (rc == 0)
-		rc = open_optional(&folder, "config.json", &out->model.config);
-	if (rc == 0)
-		rc = open_weights(&folder, &out->model);
-	close(folder.fd);
-	if (rc)
-		adapter_files_close(out);
-	return rc;
+	folder.fd = open_beneath(top.fd, inside, O_RDONLY | O_DIRECTORY, 0);
+	close(top.fd);
+	if (folder.fd == -EXDEV || folder.fd == -ELOOP)
+		return error_set(err, EACCES,
+			"%.256s: leads out of the adapters' root", path);
+	if (folder.fd < 0)
+		return error_set(err,
+			folder.fd == -ENOTDIR ? EINVAL : -folder.fd,
+			"%.256s: %s", path, strerror(-folder.fd));
+	return open_adapter(&folder, out);
+}
+
+int model_file_reopen(
+	const struct model_file *file, int *out_fd, struct error *err)
+{
+	char path[48];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	*out_fd = fd;
+	return fd < 0 ? error_set(err, errno, "%s: %s", file->name,
+				strerror(errno))
+		      : 0;
 }
 
 /* Directories and the like are passed over; links are judged when opened. */

@@ -35,6 +35,21 @@ int adapter_dir_open(
 	const char *path, struct adapter_files *out, struct error *err);
 
 /*
+ * The same beneath a directory `root`: a relative path, or one that begins
+ * with the root's. -EACCES: it leads out of the root.
+ */
+int adapter_dir_open_beneath(const char *root, const char *path,
+	struct adapter_files *out, struct error *err);
+
+/*
+ * A view of an open file with flags of its own: flags, such as O_DIRECT, are
+ * of an opening, and neither another process nor an earlier life of it may
+ * change them under a reader. *out_fd is -1 on error.
+ */
+int model_file_reopen(
+	const struct model_file *file, int *out_fd, struct error *err);
+
+/*
  * Call `take` for each regular file of the directory that is no *.safetensors
  * and not hidden, opened by the same rules; the descriptor is borrowed for
  * the call. Ends with the first error.

@@ -14,7 +14,7 @@
 #include "control/version.h"
 
 #define TICK_NS (100 * NS_PER_MS)
-/* While roles start, so that "ready" is not late. */
+/* While roles start, so that "ready" is not late, or adapters go. */
 #define STARTING_TICK_NS (2 * NS_PER_MS)
 /* After its own limit the dataplane gets this long to close. */
 #define DRAIN_GRACE_NS (5 * NS_PER_S)
@@ -261,6 +261,7 @@ static void beat(struct node *node, struct mono now)
 static void tick(struct node *node, struct mono now)
 {
 	node_roles_tick(node, now);
+	node_adapters_tick(node);
 	if (node->state == NODE_STARTING && node_roles_ready(node))
 		become_ready(node, now);
 	if (node->failed && node->stop_count == 0) {
@@ -296,7 +297,9 @@ static void dispatch(struct node *node, uint64_t tag, struct mono now)
 static int wait_ms(const struct node *node, struct mono now)
 {
 	uint64_t tick_ns =
-		node->state == NODE_STARTING ? STARTING_TICK_NS : TICK_NS;
+		node->state == NODE_STARTING || adapters_pending(node->adapters)
+			? STARTING_TICK_NS
+			: TICK_NS;
 	uint64_t next = now.ns + tick_ns, due = node_roles_next(node);
 
 	if (due < next)
@@ -423,6 +426,8 @@ static int start(struct node *node, struct error *err)
 		rc = segment_create(&node->setup.shape, &node->segment,
 			&node->segment_fd, err);
 	if (rc == 0)
+		rc = node_adapters_open(node, err);
+	if (rc == 0)
 		rc = open_control(node, err);
 	return rc ? rc : start_roles(node, err);
 }
@@ -441,6 +446,7 @@ static void close_all(struct node *node)
 {
 	end_roles(node);
 	control_socket_close(node->control);
+	adapters_destroy(node->adapters);
 	segment_detach(&node->segment);
 	if (node->segment_fd >= 0)
 		close(node->segment_fd);

@@ -295,6 +295,16 @@ void node_command(void *arg, const struct command_call *call,
 	case COMMAND_LOG:
 		set_log_level(node, call->argument, answer);
 		break;
+	case COMMAND_MEM:
+	case COMMAND_ADAPTER_LOAD:
+	case COMMAND_ADAPTER_UNLOAD:
+	case COMMAND_ADAPTER_REPLACE:
+	case COMMAND_ADAPTER_LIST:
+	case COMMAND_ADAPTER_SHOW:
+	case COMMAND_ADAPTER_PIN:
+	case COMMAND_ADAPTER_UNPIN:
+		node_adapters_command(node, call, answer);
+		break;
 	case COMMAND_ID_COUNT:
 		assert(call->id < COMMAND_ID_COUNT);
 	}

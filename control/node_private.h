@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include "control/adapters.h"
 #include "control/control_socket.h"
 #include "control/node.h"
 #include "control/node_setup.h"
@@ -36,6 +37,7 @@ struct node_role {
 	bool resumes; /* the next life takes over what this one had */
 	uint64_t progress; /* of the rank, when this life began */
 	uint32_t idle_lives; /* in a row, that got nowhere */
+	uint32_t first_loads; /* adapters that this life is sent first */
 	char last_end[ERROR_TEXT_BYTES]; /* why the last life ended */
 };
 
@@ -48,6 +50,10 @@ struct node {
 	struct node_role roles[NODE_ROLE_COUNT_MAX]; /* [0] = dataplane */
 	uint32_t role_count;
 	struct control_socket *control;
+	struct adapters *adapters;
+	/* answers for clients that the dataplane did not take yet */
+	struct role_message asks[FRONT_ASK_COUNT_MAX];
+	uint32_t ask_count;
 	struct notify notify;
 	int epoll_fd, signal_fd;
 	enum node_state state;
@@ -89,6 +95,30 @@ bool node_roles_gone(const struct node *node, bool front_only);
 void node_roles_kill(struct node *node);
 /* When node_roles_tick() has something to do next; UINT64_MAX = never. */
 uint64_t node_roles_next(const struct node *node);
+
+/* --- node_adapters.c ------------------------------------------------------------ */
+
+/* The registry, and what is there from the start. */
+int node_adapters_open(struct node *node, struct error *err);
+void node_adapters_tick(struct node *node);
+/* A rank's answer; what a client asks through the dataplane. */
+void node_adapters_heard(struct node *node, const struct node_role *role,
+	const struct role_message *message);
+void node_adapters_asked(struct node *node, const struct node_role *role,
+	const struct role_message *message);
+/* COMMAND_ADAPTER_... and COMMAND_MEM. */
+void node_adapters_command(struct node *node, const struct command_call *call,
+	struct command_answer *answer);
+
+/* --- node_books.c --------------------------------------------------------------- */
+
+json_t *node_adapters_result(const struct adapters_result *result);
+void node_adapters_list(
+	const struct node *node, bool json, struct command_answer *answer);
+void node_adapters_show(const struct node *node, const char *name,
+	struct command_answer *answer);
+void node_adapters_mem(
+	const struct node *node, bool json, struct command_answer *answer);
 
 /* --- node_commands.c ------------------------------------------------------------ */
 

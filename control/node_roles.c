@@ -58,29 +58,9 @@ void node_roles_init(struct node *node)
 
 /* --- starting ------------------------------------------------------------------------ */
 
-/*
- * A rank's own view of the open files: flags of a file, such as O_DIRECT, are
- * of its opening, and neither another rank nor an earlier life may change them
- * under a reader.
- */
 static int open_again(struct model_file *file, struct error *err)
 {
-	char path[48];
-	int fd;
-
-	if (file->fd < 0)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0) {
-		int rc = error_set(
-			err, errno, "%s: %s", file->name, strerror(errno));
-
-		file->fd = -1;
-		return rc;
-	}
-	file->fd = fd;
-	return 0;
+	return file->fd < 0 ? 0 : model_file_reopen(file, &file->fd, err);
 }
 
 static void close_model(struct role_model *model)
@@ -166,6 +146,7 @@ static void set_serve(const struct node *node, const struct node_role *role,
 	setup->serve = node->setup.serve;
 	setup->serve.memory_fd = node->setup.memory_fd[role->rank];
 	setup->serve.resume = role->resumes;
+	setup->serve.first_loads = role->first_loads;
 	setup->cpu_count = node->setup.cpu_count;
 	for (uint32_t i = 0; i < role->rank; i++)
 		setup->cpu_index += node->setup.device[i] == NODE_DEVICE_CPU;
@@ -192,6 +173,8 @@ static struct role_setup *make_setup(
 		set_serve(node, role, setup);
 	else
 		setup->null = node->setup.null;
+	if (role->kind == ROLE_NULL_ENGINE)
+		setup->null.first_loads = role->first_loads;
 	return setup;
 }
 
@@ -265,6 +248,9 @@ int node_role_start(
 	assert(role->pid == 0);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return error_set(err, errno, "socketpair: %s", strerror(errno));
+	if (role->kind != ROLE_FRONT)
+		role->first_loads =
+			adapters_rank_starts(node->adapters, role->rank);
 	rc = spawn(node, role, pair[1], err);
 	close(pair[1]);
 	if (rc) {
@@ -278,7 +264,10 @@ int node_role_start(
 	role->progress = progress_of(node, role);
 	role->started_ns = mono_now().ns;
 	role->start_count++;
-	return watch(node, role, err);
+	rc = watch(node, role, err);
+	if (rc == 0 && role->kind != ROLE_FRONT)
+		adapters_rank_up(node->adapters, role->rank, true);
+	return rc;
 }
 
 /* --- ending ---------------------------------------------------------------------------- */
@@ -390,8 +379,11 @@ void node_role_ended(struct node *node, struct node_role *role)
 	role->pid = 0;
 	role->ready = false;
 	__atomic_store_n(&beat->state, (uint32_t)BEAT_DEAD, __ATOMIC_RELEASE);
-	if (expected)
+	if (expected) {
+		if (role->kind != ROLE_FRONT)
+			adapters_rank_up(node->adapters, role->rank, false);
 		return;
+	}
 	log_warnx("%s (pid %d) %s", node_role_name(role, name), (int)pid, how);
 	if (!role->last_end[0])
 		snprintf(role->last_end, sizeof(role->last_end), "%s", how);
@@ -399,6 +391,7 @@ void node_role_ended(struct node *node, struct node_role *role)
 		role->resumes = may_resume(node, role);
 		if (!role->resumes)
 			close_rank(node, role);
+		adapters_rank_died(node->adapters, role->rank, role->resumes);
 	}
 	if (node->state == NODE_STARTING) {
 		error_set(&node->failure, EIO, "%s could not start: %s", name,
@@ -429,16 +422,19 @@ void node_role_heard(struct node *node, struct node_role *role)
 	struct role_fds fds;
 	char name[32];
 
-	(void)node;
 	while (role->channel >= 0 &&
 		role_receive(role->channel, &message, &fds) == 1) {
 		role_fds_close(&fds); /* nothing was asked for */
 		if (message.kind == ROLE_FAILED)
-			snprintf(role->last_end, sizeof(role->last_end), "%s",
-				message.text);
+			snprintf(role->last_end, sizeof(role->last_end), "%.*s",
+				ERROR_TEXT_BYTES - 1, message.text);
 		else if (message.kind == ROLE_RELOADED && message.text[0])
 			log_error("%s: refused the new configuration: %s",
 				node_role_name(role, name), message.text);
+		else if (message.kind == ROLE_ADAPTER_ANSWER)
+			node_adapters_heard(node, role, &message);
+		else if (message.kind == ROLE_ASK)
+			node_adapters_asked(node, role, &message);
 	}
 }
 
@@ -506,7 +502,8 @@ void node_roles_tick(struct node *node, struct mono now)
 bool node_roles_ready(const struct node *node)
 {
 	for (uint32_t i = 0; i < node->role_count; i++)
-		if (!node->roles[i].ready)
+		if (!node->roles[i].ready ||
+			(i > 0 && adapters_rank_loads(node->adapters, i - 1)))
 			return false;
 	return true;
 }

@@ -212,7 +212,7 @@ static void set_devices(const struct options *options, struct node_setup *setup)
 {
 	const struct option_value *devices = &options->value[OPTION_DEVICE];
 
-	_Static_assert(OPTION_ITEM_COUNT_MAX <= RANK_COUNT_MAX, "all fit");
+	assert(devices->count <= RANK_COUNT_MAX);
 	for (uint32_t i = 0; i < devices->count; i++) {
 		bool cpu = strcmp(devices->items[i], "cpu") == 0;
 
@@ -262,6 +262,7 @@ static void set_null(const struct options *options, struct node_setup *setup)
 		.position_count = model->position_count,
 		.id_count = model->vocab,
 		.eos_count = model->eos_count,
+		.adapter_count = small(options, OPTION_ADAPTER_COUNT),
 	};
 	memcpy(setup->null.eos, model->eos, sizeof(model->eos));
 }
@@ -300,6 +301,9 @@ static int set_serve(const struct options *options, struct node_setup *setup,
 		.step_max_ns = options_number(options, OPTION_STEP_MAX),
 		.kv_token_count = options_number(options, OPTION_KV_TOKENS),
 		.memory_fd = -1,
+		.adapter_count = small(options, OPTION_ADAPTER_COUNT),
+		.adapter_slot_count = small(options, OPTION_ADAPTER_SLOTS),
+		.pool_bytes = options_number(options, OPTION_POOL_BYTES),
 	};
 	if (setup->cpu_count == 0)
 		return 0;
@@ -338,6 +342,9 @@ static int open_all(const struct options *options, struct node_setup *setup,
 
 	if (!options_is_set(options, OPTION_MODEL))
 		return error_set(err, EINVAL, "--model DIR is missing");
+	if (options->value[OPTION_DEVICE].count > RANK_COUNT_MAX)
+		return error_set(err, EINVAL, "device: %u ranks, at most %d",
+			options->value[OPTION_DEVICE].count, RANK_COUNT_MAX);
 	set_devices(options, setup);
 	rc = set_shape(options, &setup->shape, err);
 	if (rc == 0)
@@ -350,6 +357,8 @@ static int open_all(const struct options *options, struct node_setup *setup,
 		rc = set_serve(options, setup, err);
 	if (rc == 0)
 		rc = open_text(options, setup, err);
+	if (rc == 0)
+		rc = node_load_open(options, setup, err);
 	if (rc == 0)
 		rc = set_keys(options, front, err);
 	if (rc == 0)
@@ -461,6 +470,7 @@ void node_setup_close(struct node_setup *setup)
 	text_files_close(&setup->text);
 	node_tls_close(&setup->front);
 	model_files_close(&setup->files);
+	node_load_close(setup);
 	for (uint32_t i = 0; i < RANK_COUNT_MAX; i++)
 		if (setup->memory_fd[i] >= 0)
 			close(setup->memory_fd[i]);

@@ -20,6 +20,13 @@
 
 #define NODE_ADDRESS_BYTES 64
 
+/* An adapter that is there from the start. */
+struct node_adapter {
+	char name[ADAPTER_NAME_BYTES];
+	char directory[1024];
+	struct adapter_files files; /* owned, until the registry takes them */
+};
+
 enum node_device { NODE_DEVICE_NULL, NODE_DEVICE_CPU };
 
 struct node_setup {
@@ -33,6 +40,8 @@ struct node_setup {
 	struct model_files files; /* owned */
 	int memory_fd[RANK_COUNT_MAX]; /* owned */
 	uint32_t cpu_count; /* ranks of that device */
+	struct node_adapter adapters[OPTION_ITEM_COUNT_MAX];
+	uint32_t adapter_count;
 	struct text_files text; /* owned; front names the same descriptors */
 	/* where the listeners of front are bound, as "127.0.0.1:8000" */
 	char address[FRONT_LISTENER_COUNT_MAX][NODE_ADDRESS_BYTES];
@@ -66,6 +75,13 @@ int node_setup_reload(struct node_setup *setup, const struct options *options,
 
 /* Takes a zeroed struct only if it was opened before. */
 void node_setup_close(struct node_setup *setup);
+
+/* --- node_load.c ------------------------------------------------------------- */
+
+/* Open the directories of adapters that the options name. */
+int node_load_open(const struct options *options, struct node_setup *setup,
+	struct error *err);
+void node_load_close(struct node_setup *setup);
 
 /* --- node_tls.c -------------------------------------------------------------- */
 

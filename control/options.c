@@ -34,6 +34,29 @@ static const struct option_spec specs[OPTION_ID_COUNT] = {
 	[OPTION_ALIAS] = {"alias", OPTION_KIND_LIST,
 		.value = "NAME[,NAME]",
 		.help = "More names for the same model."},
+	[OPTION_ADAPTER] = {"adapter", OPTION_KIND_LIST,
+		.value = "NAME=DIR[,...]",
+		.help = "Adapters to load at the start; clients choose one by "
+			"its name."},
+	[OPTION_ADAPTER_ROOT] = {"adapter-root", OPTION_KIND_TEXT,
+		.value = "DIR",
+		.help = "Where the adapters lie that may be loaded over HTTP; "
+			"without it none may."},
+	[OPTION_ADAPTER_COUNT] = {"adapter-count", OPTION_KIND_NUMBER,
+		.initial = "32", .max = INSTANCE_COUNT_MAX - 1,
+		.value = "N",
+		.help = "Adapters that a rank may hold at once; one that is "
+			"being replaced counts twice."},
+	[OPTION_ADAPTER_SLOTS] = {"adapter-slots", OPTION_KIND_NUMBER,
+		.initial = "0", .max = EXPERT_SLOT_COUNT_MAX,
+		.value = "N",
+		.help = "Experts of a layer that all adapters together may "
+			"have; 0 is 16 for each adapter."},
+	[OPTION_POOL_BYTES] = {"pool-bytes", OPTION_KIND_BYTES,
+		.initial = "0", .max = UINT64_C(1) << 50,
+		.value = "SIZE",
+		.help = "Memory that keys, values and adapters share on each "
+			"rank; 0 is what kv-tokens takes."},
 	[OPTION_DEVICE] = {"device", OPTION_KIND_LIST,
 		.initial = "cpu", .choices = "cpu null",
 		.value = "cpu|null[,...]",

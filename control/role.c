@@ -88,6 +88,8 @@ struct role {
 	struct role_setup setup;
 	struct segment segment;
 	struct front *front; /* of the dataplane */
+	struct role_outbox *outbox;
+	struct engine_mail *mail; /* of an engine */
 	uint32_t stop; /* atomic; of an engine */
 };
 
@@ -123,17 +125,76 @@ static void reload_role(struct role *role, struct role_fds *fds)
 	(void)role_send(role->setup.channel_fd, ROLE_RELOADED, err.text, NULL);
 }
 
+/* By the rank's thread. */
+static void tell_control(void *arg, const struct engine_answer *answer)
+{
+	const struct role *role = arg;
+	struct role_message message = {.kind = ROLE_ADAPTER_ANSWER,
+		.what = answer->kind,
+		.instance = answer->instance,
+		.serial = answer->serial,
+		.rc = answer->rc};
+
+	snprintf(message.text, sizeof(message.text), "%s", answer->err.text);
+	role_outbox_put(role->outbox, &message);
+}
+
+/* What cannot be taken in is answered here: control waits for it. */
+static void take_command(struct role *role, struct role_fds *fds)
+{
+	struct engine_command command;
+	struct engine_answer answer = {0};
+	int rc = role_adapter_take(fds, &command);
+
+	if (rc) {
+		log_error("what control asked for cannot be read");
+		return;
+	}
+	answer.kind = command.kind;
+	answer.instance = command.instance;
+	answer.serial = command.serial;
+	rc = engine_mail_post(role->mail, &command);
+	if (rc == 0)
+		return;
+	answer.rc = error_set(&answer.err, -rc,
+		"%s: the rank has no room for a command: %s", command.name,
+		strerror(-rc));
+	tell_control(role, &answer);
+}
+
+/* By the network thread. */
+static int ask_control(void *arg, const struct front_ask *ask)
+{
+	const struct role *role = arg;
+	struct role_message message = {.kind = ROLE_ASK,
+		.what = ask->kind,
+		.id = ask->id,
+		.inplace = ask->inplace};
+
+	memcpy(message.name, ask->name, sizeof(message.name));
+	memcpy(message.text, ask->path, sizeof(ask->path));
+	return role_send_message(role->setup.channel_fd, &message, NULL);
+}
+
 static void *listen_to_control(void *arg)
 {
 	struct role *role = arg;
 	struct role_message message = {0};
 	struct role_fds fds;
 
-	while (role_receive(role->setup.channel_fd, &message, &fds) == 1) {
+	for (;;) {
+		role_outbox_wait(role->outbox);
+		if (role_receive(role->setup.channel_fd, &message, &fds) != 1)
+			break;
 		if (message.kind == ROLE_STOP)
 			stop_role(role);
 		else if (message.kind == ROLE_RELOAD && fds.count > 0)
 			reload_role(role, &fds);
+		else if (message.kind == ROLE_ADAPTER && role->mail)
+			take_command(role, &fds);
+		else if (message.kind == ROLE_ASK_ANSWER && role->front)
+			front_control_answer(role->front, message.id,
+				message.rc, message.text);
 		role_fds_close(&fds);
 	}
 	return NULL;
@@ -142,7 +203,11 @@ static void *listen_to_control(void *arg)
 static int start_listening(struct role *role, struct error *err)
 {
 	pthread_t thread;
-	int rc = pthread_create(&thread, NULL, listen_to_control, role);
+	int rc;
+
+	if (role_outbox_create(role->setup.channel_fd, &role->outbox))
+		return error_set(err, ENOMEM, "out of memory");
+	rc = pthread_create(&thread, NULL, listen_to_control, role);
 
 	if (rc)
 		return error_set(
@@ -171,6 +236,8 @@ static int run_front(struct role *role, struct error *err)
 		&role->setup.front, &role->segment, &role->front, err);
 	if (rc)
 		return rc;
+	front_set_control(
+		role->front, &(struct front_control){role, ask_control});
 	rc = start_listening(role, err);
 	return rc ? rc : front_run(role->front, err);
 }
@@ -215,7 +282,7 @@ static int run_cpu(
 
 static int run_engine(struct role *role, struct error *err)
 {
-	const struct engine_place place = {.segment = &role->segment,
+	struct engine_place place = {.segment = &role->segment,
 		.rank = role->setup.rank,
 		.stop = &role->stop};
 	int rc;
@@ -224,9 +291,14 @@ static int run_engine(struct role *role, struct error *err)
 		return error_set(err, EINVAL, "the node has no rank %u",
 			role->setup.rank);
 	note_start(role, ROLE_INDEX_RANK0 + role->setup.rank);
+	if (engine_mail_create(segment_wake(&role->segment,
+				       ROLE_INDEX_RANK0 + role->setup.rank),
+		    tell_control, role, &role->mail))
+		return error_set(err, ENOMEM, "out of memory");
 	rc = start_listening(role, err);
 	if (rc)
 		return rc;
+	place.mail = role->mail;
 	if (role->setup.kind == ROLE_CPU_ENGINE)
 		return run_cpu(role, &place, err);
 	return engine_null_run(&place, &role->setup.null, err);

@@ -84,11 +84,19 @@ int role_send(int channel, enum role_message_kind kind, const char *text,
 	const struct role_fds *fds)
 {
 	struct role_message body = {.kind = kind};
-	struct iovec part = {&body, sizeof(body)};
+
+	strncpy(body.text, text, sizeof(body.text) - 1);
+	return role_send_message(channel, &body, fds);
+}
+
+int role_send_message(int channel, const struct role_message *body,
+	const struct role_fds *fds)
+{
+	struct role_message copy = *body;
+	struct iovec part = {&copy, sizeof(copy)};
 	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 	union control_room room;
 
-	strncpy(body.text, text, sizeof(body.text) - 1);
 	if (fds && fds->count > 0)
 		attach_fds(&message, &room, fds);
 	if (sendmsg(channel, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
@@ -144,5 +152,6 @@ int role_receive(
 		return -EPROTO;
 	}
 	out->text[sizeof(out->text) - 1] = '\0';
+	out->name[sizeof(out->name) - 1] = '\0';
 	return 1;
 }

@@ -34,12 +34,19 @@ static void test_command_parse__every_command(void)
 		char line[128];
 
 		snprintf(line, sizeof(line), "  %s %s\t-o json \r", spec->name,
-			spec->argument ? "debug" : "");
+			spec->choices      ? "debug"
+			: spec->words == 2 ? "name /some/path"
+			: spec->words == 1 ? "name"
+					   : "");
 		CU_ASSERT_EQUAL(parse(line, &call, NULL), 0);
 		CU_ASSERT_EQUAL((int)call.id, i);
 		CU_ASSERT_TRUE(call.json);
 		CU_ASSERT_STRING_EQUAL(
-			call.argument, spec->argument ? "debug" : "");
+			call.argument, spec->choices ? "debug" : "");
+		CU_ASSERT_STRING_EQUAL(
+			call.name, spec->words > 0 ? "name" : "");
+		CU_ASSERT_STRING_EQUAL(
+			call.path, spec->words > 1 ? "/some/path" : "");
 	}
 }
 
@@ -60,7 +67,19 @@ static void test_command_parse__refusals(void)
 		{"log info info", "log takes one of"},
 		{"info -o", "-o takes json or text"},
 		{"info -o yaml", "-o takes json or text"},
-		{"a b c d e f g h i", "more than 8 words"},
+		{"a b c d e f g h i j k l m", "more than 12 words"},
+		{"adapter", "\"adapter\" is no command"},
+		{"adapter load", "adapter load takes NAME DIR"},
+		{"adapter load x", "adapter load takes NAME DIR"},
+		{"adapter load x y z", "adapter load takes NAME DIR"},
+		{"adapter load x y --now", "adapter load takes NAME DIR"},
+		{"adapter load x y --weight", "--weight takes a number"},
+		{"adapter load x y --weight 0", "a number from 1 to 1000"},
+		{"adapter load x y --weight 1001", "a number from 1 to 1000"},
+		{"adapter load x y --weight 99999999999", "from 1 to 1000"},
+		{"adapter load x y --weight -1", "from 1 to 1000"},
+		{"adapter unload x --drain", "adapter unload takes NAME"},
+		{"adapter list x", "adapter list takes no argument"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -70,6 +89,28 @@ static void test_command_parse__refusals(void)
 		CU_ASSERT_EQUAL(parse(cases[i].line, &call, error), -EINVAL);
 		CU_ASSERT_PTR_NOT_NULL(strstr(error, cases[i].error));
 	}
+}
+
+static void test_command_parse__words_and_flags(void)
+{
+	static const char line[] =
+		"adapter load --weight 7 tuned /where --pin --no-wait";
+	struct command_call call;
+	char long_name[COMMAND_NAME_BYTES + 32];
+
+	CU_ASSERT_EQUAL_FATAL(parse(line, &call, NULL), 0);
+	CU_ASSERT_EQUAL(call.id, COMMAND_ADAPTER_LOAD);
+	CU_ASSERT_STRING_EQUAL(call.name, "tuned");
+	CU_ASSERT_STRING_EQUAL(call.path, "/where");
+	CU_ASSERT_EQUAL(strncmp(line + call.path_at, "/where", 6), 0);
+	CU_ASSERT_EQUAL(call.weight, 7);
+	CU_ASSERT_EQUAL(call.flags,
+		COMMAND_FLAG_PIN | COMMAND_FLAG_WEIGHT | COMMAND_FLAG_NO_WAIT);
+	snprintf(long_name, sizeof(long_name), "adapter show %0*d",
+		COMMAND_NAME_BYTES, 0);
+	CU_ASSERT_EQUAL(parse(long_name, &call, NULL), -EINVAL);
+	CU_ASSERT_EQUAL(
+		command_parse("adapter show a\0b", 16, &call, NULL), -EINVAL);
 }
 
 static void test_command_render__no_empty_line_inside(void)
@@ -534,6 +575,7 @@ int main(void)
 	static const struct suite_case cases[] = {
 		SUITE_CASE(command_parse__every_command),
 		SUITE_CASE(command_parse__refusals),
+		SUITE_CASE(command_parse__words_and_flags),
 		SUITE_CASE(command_render__no_empty_line_inside),
 		SUITE_CASE(command_render__json_as_text),
 		SUITE_CASE(heddlectl_text__is_made_from_the_table),

@@ -191,9 +191,10 @@ $(call test,options,control/keys.c tests/fake/fake_os.c $(options_c),\
 	$(allocators))
 $(call test,control,control/control_socket.c control/command.c \
 	control/heddlectl_text.c control/notify.c base/clock.c base/error.c)
-node_test_c = $(addprefix control/node_,setup.c texts.c listen.c \
+node_test_c = $(addprefix control/node_,setup.c texts.c listen.c load.c \
 	threads.c tls.c) \
-	control/role_channel.c control/keys.c control/model_dir.c \
+	control/role_channel.c control/role_adapter.c control/keys.c \
+	control/model_dir.c base/log.c \
 	$(wildcard engine/null*.c) $(rank_c) engine/files.c \
 	$(filter-out tests/%,$(config_test_c)) $(options_c) $(front_c)
 $(call test,node,$(sort $(node_test_c)))
@@ -241,6 +242,14 @@ TESTS += $(B)/tests/test_node_sh
 $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec tests/node.sh $(B)\n' >$@
+	@chmod +x $@
+
+# Adapters that come and go in a node that serves.
+TESTS += $(B)/tests/test_adapters_node
+$(B)/tests/test_adapters_node: $(B)/heddled $(B)/heddlectl \
+	$(B)/tests/make_adapter
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/adapters_node.sh $(B) null\n' >$@
 	@chmod +x $@
 
 # What `make demo` does, and the bundled model.

@@ -38,7 +38,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		require(call.id < COMMAND_ID_COUNT);
 		require((call.argument[0] != '\0') ==
-			(command_spec(call.id)->argument != NULL));
+			(command_spec(call.id)->choices != NULL));
+		require((call.name[0] != '\0') ==
+			(command_spec(call.id)->words > 0));
+		require((call.path[0] != '\0') ==
+			(command_spec(call.id)->words > 1));
+		require((call.flags & ~command_spec(call.id)->flags) == 0);
+		require(!call.path[0] || memcmp(line + call.path_at, call.path,
+						 strlen(call.path)) == 0);
 		answer.json = command_help_json();
 	}
 	text = command_render(&answer, call.json, &length);
