@@ -666,6 +666,8 @@ static void drop_part(
 {
 	if (part->load_due && !part->must_load)
 		part->load_due = false;
+	/* A load that failed before the DROP could be sent left nothing. */
+	part->drop_due = false;
 	if (part->load_due || !(part->load_open || part->resident))
 		return;
 	if (!part->dropped || (instance->now && !part->dropped_now))

@@ -191,6 +191,9 @@ $(call test,options,control/keys.c tests/fake/fake_os.c $(options_c),\
 	$(allocators))
 $(call test,control,control/control_socket.c control/command.c \
 	control/heddlectl_text.c control/notify.c base/clock.c base/error.c)
+$(call test,adapters,control/adapters.c engine/files.c dataplane/utf8.c \
+	base/adapters.c base/segment.c base/counters.c base/ring.c base/wake.c \
+	base/clock.c base/error.c base/log.c)
 node_test_c = $(addprefix control/node_,setup.c texts.c listen.c load.c \
 	threads.c tls.c) \
 	control/role_channel.c control/role_adapter.c control/keys.c \
