@@ -88,6 +88,7 @@ int net_stack_create(const struct net_config *config, struct mono now,
 		error_set(err, -rc, "no memory for the neighbours");
 		goto err_free_stack;
 	}
+	net_announce_init(n);
 	rc = tcp_create(n, &config->tcp, &n->tcp, err);
 	if (rc)
 		goto err_free_neighbors;
@@ -218,6 +219,7 @@ void net_input_burst(struct net_stack *n, const struct net_frame *frames,
 void net_poll(struct net_stack *n, struct mono now)
 {
 	set_now(n, now);
+	net_announce_poll(n);
 	net_neighbors_poll(n);
 	tcp_poll(n->tcp);
 }
@@ -225,6 +227,10 @@ void net_poll(struct net_stack *n, struct mono now)
 struct mono net_deadline(const struct net_stack *n)
 {
 	uint64_t ns = tcp_deadline_ns(n->tcp);
+	uint64_t announce = net_announce_due_ns(n);
+
+	if (announce < ns)
+		ns = announce;
 
 	if (n->asked_count > 0 && n->neighbor_due_ns < ns)
 		ns = n->neighbor_due_ns;

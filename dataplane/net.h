@@ -23,8 +23,9 @@
  *            end no connection. A path's size is kept 10 minutes.
  *          - One frame (at most NET_PENDING_BYTES) waits per neighbour that
  *            is being asked for; TCP repeats what was lost.
- *          - Addresses are the operator's: no duplicate address detection,
- *            no router discovery, no multicast reports.
+ *          - Addresses are the operator's: no router discovery. With
+ *            ip6_announce those of IPv6 are checked for duplicates (RFC 4862)
+ *            and their groups are reported (RFC 3810).
  * Ownership: net_stack_create() takes all memory; nothing later does.
  * Threads: one thread per stack.
  */
@@ -77,6 +78,11 @@ struct net_config {
 	uint8_t ip4[4], gateway4[4];
 	uint8_t ip6[16], gateway6[16]; /* the link-local one comes from mac */
 	uint8_t prefix4_bits, prefix6_bits;
+	/*
+	 * IPv6 addresses are used a second after the start, if nobody else
+	 * has them; switches and routers hear of their groups. Off: at once.
+	 */
+	bool ip6_announce;
 	uint8_t secret[16]; /* random, for sequence numbers and tables */
 	uint32_t neighbor_count; /* 0 = 1024 */
 	struct net_device device;
@@ -94,6 +100,7 @@ struct net_counters {
 	uint64_t out_lost_device; /* no room there */
 	uint64_t out_lost_neighbor; /* nobody answered, or one waits */
 	uint64_t neighbor_asked, neighbor_failed;
+	uint64_t ip6_duplicates; /* of our addresses: they are not used */
 };
 
 struct net_stack;

@@ -127,6 +127,8 @@ void net_icmp6_input(struct net_stack *n, const struct net_in *in)
 		echo(n, in, false);
 	else if (type == ICMP6_SOLICIT || type == ICMP6_ADVERTISE)
 		net_nd_input(n, in);
+	else if (type == ICMP6_QUERY)
+		net_announce_query(n, in);
 	else if (type == ICMP6_TOO_BIG)
 		error_input(n, in, false, true);
 	else if (type == ICMP6_UNREACHABLE || type == ICMP6_TIME_EXCEEDED ||

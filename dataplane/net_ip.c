@@ -178,6 +178,7 @@ static bool ip6_is_ours(
 			memcmp(to + 13, n->local[i].bytes + 13, 3) == 0)
 			return true;
 	}
+	*out_local = NET_LOCAL_NONE;
 	return memcmp(to, all, 16) == 0;
 }
 
@@ -201,6 +202,10 @@ void net_ip6_input(struct net_stack *n, const uint8_t *packet, size_t length,
 		return drop(n);
 	if (!ip6_is_ours(n, packet + 24, &in->local) ||
 		ip6_source_bad(n, packet + 8))
+		return drop(n);
+	/* What is for an address that is not ours yet, or never will be. */
+	if (in->local != NET_LOCAL_NONE &&
+		n->ip6_states[in->local] != NET_IP6_READY)
 		return drop(n);
 	in->from = net_ip6(packet + 8);
 	/* A mapped address on the wire would pass for IPv4. */

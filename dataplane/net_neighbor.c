@@ -17,6 +17,7 @@
 #define ASK_COUNT 3
 #define ASK_NS (1 * NS_PER_S)
 #define REACHABLE_NS (30 * NS_PER_S)
+#define STALE_NS (5 * NS_PER_S) /* RFC 4861's DELAY_FIRST_PROBE_TIME */
 #define NEIGHBOR_COUNT 1024
 
 int net_neighbors_init(struct net_stack *n)
@@ -159,6 +160,55 @@ void net_neighbor_heard(struct net_stack *n, const struct net_address *address,
 	memcpy(e->mac, mac, 6);
 	e->confirmed_ns = n->now.ns;
 	set_state(n, e, NEIGHBOR_KNOWN);
+	send_pending(n, e);
+}
+
+/* Known by no proof: asked again when it is used 5 s from now or later. */
+static void stale(struct net_stack *n, struct net_neighbor *e)
+{
+	set_state(n, e, NEIGHBOR_KNOWN);
+	e->confirmed_ns = n->now.ns - (REACHABLE_NS - STALE_NS);
+}
+
+void net_neighbor_suggested(struct net_stack *n,
+	const struct net_address *address, const uint8_t *mac)
+{
+	struct net_neighbor *e = find(n, address);
+
+	if ((mac[0] & 1) || (e && e->state != NEIGHBOR_ASKED &&
+				    memcmp(e->mac, mac, 6) == 0))
+		return;
+	if (!e)
+		e = make(n, address);
+	memcpy(e->mac, mac, 6);
+	stale(n, e);
+	send_pending(n, e);
+}
+
+void net_neighbor_advertised(
+	struct net_stack *n, const struct net_advertised *a)
+{
+	struct net_neighbor *e = find(n, a->address);
+	bool other;
+
+	if (!e || (a->mac && (a->mac[0] & 1)))
+		return;
+	if (e->state == NEIGHBOR_ASKED && !a->mac)
+		return;
+	other = a->mac && memcmp(e->mac, a->mac, 6) != 0;
+	if (e->state != NEIGHBOR_ASKED && other && !a->override) {
+		if (e->state == NEIGHBOR_KNOWN)
+			stale(n, e);
+		return;
+	}
+	if (a->mac)
+		memcpy(e->mac, a->mac, 6);
+	if (a->solicited) {
+		set_state(n, e, NEIGHBOR_KNOWN);
+		e->confirmed_ns = n->now.ns;
+	} else if (other) {
+		stale(n, e);
+	}
 	send_pending(n, e);
 }
 

@@ -13,6 +13,9 @@
 
 enum net_local { NET_LOCAL_IP4, NET_LOCAL_IP6, NET_LOCAL_LINK, NET_LOCAL_NONE };
 
+/* Of our addresses; without config.ip6_announce all are READY. */
+enum net_ip6_state { NET_IP6_READY, NET_IP6_TENTATIVE, NET_IP6_DUPLICATE };
+
 enum net_neighbor_state {
 	NEIGHBOR_FREE,
 	NEIGHBOR_ASKED, /* no MAC yet */
@@ -47,6 +50,11 @@ struct net_stack {
 	struct net_config config;
 	struct net_address local[NET_LOCAL_COUNT];
 	bool local_set[NET_LOCAL_COUNT];
+	uint8_t ip6_states[NET_LOCAL_COUNT]; /* enum net_ip6_state */
+	bool announce_asked; /* the solicitations of the check are out */
+	bool report_asked; /* the next report answers a query */
+	uint8_t reports_left;
+	uint64_t announce_due_ns, report_due_ns;
 	struct siphash_key table_key;
 	struct tcp *tcp;
 	struct mono now;
@@ -143,6 +151,21 @@ struct net_neighbor *net_neighbor_for(
 /* `address` has said that it is at `mac`; may_create: it asked us. */
 void net_neighbor_heard(struct net_stack *n, const struct net_address *address,
 	const uint8_t *mac, bool may_create);
+/*
+ * An advertisement says so (RFC 4861, 7.2.5); mac NULL = the same as before.
+ * Without `override` it changes no MAC that is known; without `solicited` it
+ * is no proof that packets get there.
+ */
+struct net_advertised {
+	const struct net_address *address;
+	const uint8_t *mac;
+	bool solicited, override;
+};
+void net_neighbor_advertised(
+	struct net_stack *n, const struct net_advertised *a);
+/* Who asked us says where it is: no proof either (RFC 4861, 7.2.3). */
+void net_neighbor_suggested(struct net_stack *n,
+	const struct net_address *address, const uint8_t *mac);
 void net_neighbors_poll(struct net_stack *n);
 
 /* --- net_arp.c, net_nd.c --- */
@@ -152,6 +175,18 @@ void net_arp_ask(struct net_stack *n, const uint8_t *ip4, const uint8_t *mac);
 void net_nd_input(struct net_stack *n, const struct net_in *in);
 void net_nd_ask(struct net_stack *n, const struct net_address *address,
 	const uint8_t *mac);
+
+/* "Has anybody this address?", "I have it": to all, for net_announce.c. */
+void net_nd_probe(struct net_stack *n, const struct net_address *address);
+void net_nd_announce(struct net_stack *n, const struct net_address *address);
+
+/* --- net_announce.c --- */
+void net_announce_init(struct net_stack *n);
+void net_announce_poll(struct net_stack *n);
+uint64_t net_announce_due_ns(const struct net_stack *n); /* UINT64_MAX: never */
+void net_announce_query(struct net_stack *n, const struct net_in *in);
+/* Somebody else has it. */
+void net_announce_duplicate(struct net_stack *n, uint8_t local);
 
 /* --- net_ip.c --- */
 void net_ip4_input(struct net_stack *n, const uint8_t *packet, size_t length,

@@ -47,8 +47,10 @@ enum net_icmp_type {
 	ICMP6_PARAMETER = 4,
 	ICMP6_ECHO = 128,
 	ICMP6_ECHO_REPLY = 129,
+	ICMP6_QUERY = 130, /* MLD, versions 1 and 2 */
 	ICMP6_SOLICIT = 135,
-	ICMP6_ADVERTISE = 136
+	ICMP6_ADVERTISE = 136,
+	ICMP6_REPORT = 143
 };
 
 static inline uint16_t net_get16(const uint8_t *p)

@@ -23,6 +23,7 @@ struct bench {
 };
 
 static struct bench b;
+static bool announce; /* what the next one is made with */
 
 /* Bytes of a literal, not a text. */
 static void put_bytes(uint8_t *to, const char *bytes, size_t count)
@@ -54,6 +55,7 @@ static void begin(uint16_t vlan, bool gateway)
 	memset(&b, 0, sizeof(b));
 	b.now.ns = NS_PER_S;
 	config.vlan = vlan;
+	config.ip6_announce = announce;
 	config.neighbor_count = 16;
 	if (gateway)
 		put_bytes(config.gateway4, "\x0a\0\0\xfe", 4);
@@ -639,6 +641,247 @@ static void test_ip6__extension_headers_by_rule(void)
 	end();
 }
 
+/* --- IPv6: our own addresses, and what neighbours say of theirs --- */
+
+static const uint8_t everyone[16] = {0xff, 2, [15] = 1};
+static const uint8_t other_mac[6] = {2, 0, 0, 0, 0, 9};
+
+static size_t put_advertisement(uint8_t *f, const uint8_t *to, uint8_t flags,
+	const uint8_t *target, const uint8_t *mac)
+{
+	uint8_t *nd = f + 54;
+
+	memset(nd, 0, 32);
+	nd[0] = ICMP6_ADVERTISE;
+	nd[4] = flags;
+	memcpy(nd + 8, target, 16);
+	if (mac) {
+		nd[24] = 2;
+		nd[25] = 1;
+		memcpy(nd + 26, mac, 6);
+	}
+	return put_ip6(f, to, IP_ICMP6, 255, mac ? 32 : 24);
+}
+
+/* A solicitation as of a host that checks the address itself. */
+static size_t put_probe(uint8_t *f)
+{
+	static const uint8_t group[16] = {0xff, 2, [11] = 1, 0xff, 0, 0, 1};
+
+	put_solicit(f, group, 255);
+	memset(f + 22, 0, 16);
+	put_ip6(f, group, IP_ICMP6, 255, 24);
+	memset(f + 22, 0, 16);
+	net_put16(f + 56, 0);
+	net_put16(
+		f + 56, peer_checksum(sum6(f + 14, 24, IP_ICMP6), f + 54, 24));
+	return 54 + 24;
+}
+
+/* What the stack has sent: so many ICMP messages of `type`. */
+static uint32_t sent_count(uint8_t type, size_t at)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < b.count; i++)
+		count += net_get16(b.frames[i] + 12) == ETHER_IP6 &&
+			 b.frames[i][20] == (at == 54 ? IP_ICMP6 : 0) &&
+			 b.frames[i][at] == type;
+	return count;
+}
+
+static bool answers_solicitations(void)
+{
+	static const uint8_t group[16] = {0xff, 2, [11] = 1, 0xff, 0, 0, 1};
+	uint8_t f[128];
+
+	b.count = 0;
+	input(f, put_solicit(f, group, 255));
+	return sent_count(ICMP6_ADVERTISE, 54) == 1;
+}
+
+static void test_announce__addresses_are_checked_first(void)
+{
+	static const uint8_t nobody[16];
+	const uint8_t *p = b.frames[1];
+
+	announce = true;
+	begin(0, false);
+	announce = false;
+	CU_ASSERT_EQUAL(net_deadline(b.net).ns, b.now.ns);
+	pass_time(0);
+	/* The groups, then one question for each address, of nobody. */
+	CU_ASSERT_EQUAL(sent_count(ICMP6_REPORT, 62), 1);
+	CU_ASSERT_EQUAL(sent_count(ICMP6_SOLICIT, 54), 2);
+	CU_ASSERT_EQUAL_FATAL(b.count, 3);
+	CU_ASSERT_EQUAL(b.lengths[1], 54 + 24);
+	CU_ASSERT_EQUAL(p[21], 255);
+	CU_ASSERT_EQUAL(memcmp(p + 22, nobody, 16), 0);
+	CU_ASSERT_EQUAL(memcmp(p + 62, server_ip6, 16), 0);
+	CU_ASSERT_EQUAL(
+		peer_checksum(sum6(p + 14, 24, IP_ICMP6), p + 54, 24), 0);
+	CU_ASSERT_FALSE(answers_solicitations());
+	b.count = 0;
+	pass_time(999 * NS_PER_MS);
+	CU_ASSERT_EQUAL(b.count, 0);
+	pass_time(2 * NS_PER_MS);
+	/* Nobody had them: they are told to all, unasked. */
+	CU_ASSERT_EQUAL(sent_count(ICMP6_REPORT, 62), 1);
+	CU_ASSERT_EQUAL(sent_count(ICMP6_ADVERTISE, 54), 2);
+	p = b.frames[b.count - 2];
+	CU_ASSERT_EQUAL(p[58], 0x20);
+	CU_ASSERT_EQUAL(memcmp(p + 38, everyone, 16), 0);
+	CU_ASSERT_TRUE(answers_solicitations());
+	b.count = 0;
+	pass_time(100 * NS_PER_S);
+	CU_ASSERT_EQUAL(b.count, 0);
+	CU_ASSERT_EQUAL(net_stack_counters(b.net)->ip6_duplicates, 0);
+	end();
+}
+
+/* Begin, and let one frame come in the middle of the check. */
+static void check_with(const uint8_t *f, size_t length)
+{
+	announce = true;
+	begin(0, false);
+	announce = false;
+	pass_time(0);
+	pass_time(500 * NS_PER_MS);
+	input(f, length);
+	b.count = 0;
+	pass_time(NS_PER_S);
+}
+
+static void test_announce__a_duplicate_is_never_used(void)
+{
+	uint8_t f[128];
+
+	check_with(
+		f, put_advertisement(f, everyone, 0x20, server_ip6, other_mac));
+	CU_ASSERT_EQUAL(net_stack_counters(b.net)->ip6_duplicates, 1);
+	/* The link-local one is another. */
+	CU_ASSERT_EQUAL(sent_count(ICMP6_ADVERTISE, 54), 1);
+	CU_ASSERT_FALSE(answers_solicitations());
+	end();
+	/* Two check the same address: neither has it. */
+	check_with(f, put_probe(f));
+	CU_ASSERT_EQUAL(net_stack_counters(b.net)->ip6_duplicates, 1);
+	CU_ASSERT_FALSE(answers_solicitations());
+	end();
+	/* Our own question, brought back by a switch, is no answer. */
+	put_probe(f);
+	memcpy(f + 6, server_mac, 6);
+	check_with(f, 54 + 24);
+	CU_ASSERT_EQUAL(net_stack_counters(b.net)->ip6_duplicates, 0);
+	CU_ASSERT_TRUE(answers_solicitations());
+	end();
+	/* Whoever only resolves it does not have it. */
+	check_with(f, put_solicit(f, everyone, 255));
+	CU_ASSERT_EQUAL(net_stack_counters(b.net)->ip6_duplicates, 0);
+	end();
+}
+
+/* RFC 3810, 5.1: a general query of the link's router, or of another. */
+static void query(uint8_t hops)
+{
+	uint8_t f[128];
+
+	memset(f + 54, 0, 28);
+	f[54] = ICMP6_QUERY;
+	net_put16(f + 58, 1000); /* ms, the longest delay */
+	put_ip6(f, everyone, IP_ICMP6, hops, 28);
+	memset(f + 22, 0, 16);
+	f[22] = 0xfe;
+	f[23] = 0x80;
+	f[37] = 7;
+	net_put16(f + 56, 0);
+	net_put16(
+		f + 56, peer_checksum(sum6(f + 14, 28, IP_ICMP6), f + 54, 28));
+	b.count = 0;
+	input(f, 54 + 28);
+	pass_time(1001 * NS_PER_MS);
+}
+
+static void test_announce__routers_may_ask_for_groups(void)
+{
+	static const uint8_t group[16] = {0xff, 2, [11] = 1, 0xff, 0, 0, 1};
+	const uint8_t *p = b.frames[0];
+
+	announce = true;
+	begin(0, false);
+	announce = false;
+	for (int i = 0; i < 4; i++)
+		pass_time(NS_PER_S);
+	query(1);
+	CU_ASSERT_EQUAL_FATAL(b.count, 1);
+	CU_ASSERT_EQUAL(sent_count(ICMP6_REPORT, 62), 1);
+	CU_ASSERT_EQUAL(p[21], 1); /* hops */
+	CU_ASSERT_EQUAL(memcmp(p + 54, "\x3a\0\5\2\0\0\1\0", 8), 0);
+	CU_ASSERT_EQUAL(p[53], 0x16); /* ff02::16 */
+	CU_ASSERT_EQUAL(net_get16(p + 68), 2);
+	CU_ASSERT_EQUAL(p[70], 2); /* MODE_IS_EXCLUDE */
+	CU_ASSERT_EQUAL(memcmp(p + 74, group, 16), 0);
+	CU_ASSERT_EQUAL(
+		peer_checksum(sum6(p + 14, 48, IP_ICMP6), p + 62, 48), 0);
+	query(2); /* from beyond a router */
+	CU_ASSERT_EQUAL(b.count, 0);
+	end();
+}
+
+/* RFC 4861, 7.2.5. */
+static void test_nd__advertisements_by_rule(void)
+{
+	struct net_address peer = net_ip6(peer_ip6);
+	const struct net_neighbor *e;
+	uint8_t f[128];
+
+	begin(0, false);
+	e = net_neighbor_for(b.net, &peer);
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_ASKED);
+	input(f, put_advertisement(f, server_ip6, 0x60, peer_ip6, NULL));
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_ASKED);
+	/* Nobody was asked by a group, so nobody answers one. */
+	input(f, put_advertisement(f, everyone, 0x60, peer_ip6, peer_mac));
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_ASKED);
+	input(f, put_advertisement(f, server_ip6, 0x60, peer_ip6, peer_mac));
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_KNOWN);
+	/* Another MAC without the override flag: doubt, no change. */
+	input(f, put_advertisement(f, everyone, 0, peer_ip6, other_mac));
+	CU_ASSERT_EQUAL(memcmp(e->mac, peer_mac, 6), 0);
+	pass_time(6 * NS_PER_S);
+	b.count = 0;
+	net_neighbor_for(b.net, &peer);
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_PROBED);
+	CU_ASSERT_EQUAL(sent_count(ICMP6_SOLICIT, 54), 1);
+	CU_ASSERT_EQUAL(memcmp(b.frames[0], peer_mac, 6), 0);
+	/* An answer needs no MAC where it is known. */
+	input(f, put_advertisement(f, server_ip6, 0x40, peer_ip6, NULL));
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_KNOWN);
+	/* With the flag it is changed, and proved by the next use. */
+	input(f, put_advertisement(f, everyone, 0x20, peer_ip6, other_mac));
+	CU_ASSERT_EQUAL(memcmp(e->mac, other_mac, 6), 0);
+	pass_time(6 * NS_PER_S);
+	net_neighbor_for(b.net, &peer);
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_PROBED);
+	end();
+}
+
+static void test_nd__who_asks_has_proved_nothing(void)
+{
+	struct net_address peer = net_ip6(peer_ip6);
+	const struct net_neighbor *e;
+
+	begin(0, false);
+	CU_ASSERT_TRUE(answers_solicitations());
+	e = net_neighbor_for(b.net, &peer);
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_KNOWN);
+	CU_ASSERT_EQUAL(memcmp(e->mac, peer_mac, 6), 0);
+	pass_time(6 * NS_PER_S);
+	net_neighbor_for(b.net, &peer);
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_PROBED);
+	end();
+}
+
 static void test_create__refuses_by_name(void)
 {
 	struct net_config config = case_config();
@@ -678,6 +921,11 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(nd__answers_neighbours_only),
 	SUITE_CASE(icmp6__echo),
 	SUITE_CASE(ip6__extension_headers_by_rule),
+	SUITE_CASE(announce__addresses_are_checked_first),
+	SUITE_CASE(announce__a_duplicate_is_never_used),
+	SUITE_CASE(announce__routers_may_ask_for_groups),
+	SUITE_CASE(nd__advertisements_by_rule),
+	SUITE_CASE(nd__who_asks_has_proved_nothing),
 	SUITE_CASE(create__refuses_by_name),
 };
 
