@@ -10,7 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
+#include <net/if.h>
 #include <linux/if_tun.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -27,6 +27,7 @@
 #include "tests/tcp_case.h"
 #include "tests/wire_peer.h"
 
+#define TAP "heddle0"
 #define CLIENT_COUNT 4
 #define RATE_COUNT 4 /* transfers each way; few say little at 1 % */
 #define RATE_BYTES 500000
@@ -36,6 +37,8 @@
 static struct wire wire;
 static struct tcp_case server;
 static int tap = -1;
+static bool over_ip6, announce; /* the next streams, the next server */
+static bool has_ip6; /* this kernel */
 static uint16_t port_base = 20000; /* those before may be in TIME_WAIT */
 
 struct linux_client {
@@ -89,6 +92,26 @@ static bool set_interface(int fd, struct ifreq *request)
 	return fine && ioctl(fd, SIOCSIFFLAGS, request) == 0;
 }
 
+/* False: this kernel has no IPv6. */
+static bool add_ip6(const uint8_t address[16])
+{
+	/* As linux/ipv6.h has it. */
+	struct {
+		uint8_t address[16];
+		uint32_t prefix_bits;
+		int index;
+	} request = {.prefix_bits = 64, .index = (int)if_nametoindex(TAP)};
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool fine;
+
+	if (fd < 0)
+		return false;
+	memcpy(request.address, address, 16);
+	fine = ioctl(fd, SIOCSIFADDR, &request) == 0;
+	close(fd);
+	return fine;
+}
+
 /* NULL, or why there is no kernel to talk to. */
 static const char *open_tap(void)
 {
@@ -100,13 +123,16 @@ static const char *open_tap(void)
 	tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (tap < 0)
 		return "no /dev/net/tun here";
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "heddle0");
+	snprintf(request.ifr_name, sizeof(request.ifr_name), TAP);
 	if (ioctl(tap, TUNSETIFF, &request))
 		return "no tap may be made here";
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || !set_interface(fd, &request))
 		return "the tap cannot be given an address";
 	close(fd);
+	/* Whatever this machine's rule is for addresses that others have. */
+	write_file("/proc/sys/net/ipv6/conf/" TAP "/accept_dad", "1");
+	has_ip6 = add_ip6(peer_ip6);
 	/* Each transfer begins without what the last one has learnt. */
 	write_file("/proc/sys/net/ipv4/tcp_no_metrics_save", "1");
 	return NULL;
@@ -141,29 +167,47 @@ static struct mono tap_deadline(void *arg)
 
 /* --- clients --- */
 
+static socklen_t address_put(
+	struct sockaddr_storage *out, bool of_peer, uint16_t port)
+{
+	struct sockaddr_in6 *in6 = (void *)out;
+	struct sockaddr_in *in = (void *)out;
+
+	memset(out, 0, sizeof(*out));
+	if (over_ip6) {
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = htons(port);
+		memcpy(&in6->sin6_addr, of_peer ? peer_ip6 : server_ip6, 16);
+		return sizeof(*in6);
+	}
+	in->sin_family = AF_INET;
+	in->sin_port = htons(port);
+	memcpy(&in->sin_addr, of_peer ? peer_ip4 : server_ip4, 4);
+	return sizeof(*in);
+}
+
 static bool client_open(struct linux_client *c, uint32_t index)
 {
-	struct sockaddr_in own = {.sin_family = AF_INET,
-		.sin_port = htons((uint16_t)(port_base + index))};
-	struct sockaddr_in to = {
-		.sin_family = AF_INET, .sin_port = htons(CASE_PORT)};
+	struct sockaddr_storage own, to;
+	socklen_t length =
+		address_put(&own, true, (uint16_t)(port_base + index));
 	const int one = 1;
 
-	memcpy(&own.sin_addr, peer_ip4, 4);
-	memcpy(&to.sin_addr, server_ip4, 4);
-	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	address_put(&to, false, CASE_PORT);
+	c->fd = socket(over_ip6 ? AF_INET6 : AF_INET,
+		SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	/* Like is compared with like; BBR takes no notice of such loss. */
 	setsockopt(c->fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
 	return c->fd >= 0 &&
-	       bind(c->fd, (struct sockaddr *)&own, sizeof(own)) == 0 &&
-	       (connect(c->fd, (struct sockaddr *)&to, sizeof(to)) == 0 ||
+	       bind(c->fd, (struct sockaddr *)&own, length) == 0 &&
+	       (connect(c->fd, (struct sockaddr *)&to, length) == 0 ||
 		       errno == EINPROGRESS);
 }
 
 static bool is_connected(int fd)
 {
-	struct sockaddr_in peer;
+	struct sockaddr_storage peer;
 	socklen_t length = sizeof(peer);
 
 	return getpeername(fd, (struct sockaddr *)&peer, &length) == 0;
@@ -217,6 +261,7 @@ static void begin(const struct wire_line *line, uint64_t seed)
 	config.tcp.receive_bytes = 1 << 20;
 	config.tcp.send_total_bytes = 8 << 20;
 	config.tcp.receive_total_bytes = 8 << 20;
+	config.ip6_announce = announce;
 	wire_init(&wire, seed);
 	wire.now = mono_now();
 	wire.lines[0] = wire.lines[1] = *line;
@@ -314,6 +359,84 @@ static void test_linux__both_ways(void)
 	exchange(&line, 3000000);
 }
 
+/* What the kernel says of an address of its own; -1 = it has it not. */
+static int flags_of(const char *address)
+{
+	FILE *f = fopen("/proc/thread-self/net/if_inet6", "re");
+	char text[33], device[17];
+	int flags = -1, found;
+
+	while (f && fscanf(f, "%32s %*x %*x %*x %x %16s", text,
+			    (unsigned *)&found, device) == 3)
+		if (strcmp(text, address) == 0)
+			flags = found;
+	if (f)
+		fclose(f);
+	return flags;
+}
+
+static void pass_real_time(uint64_t ns)
+{
+	struct mono end = mono_add(mono_now(), ns);
+
+	while (mono_before(mono_now(), end))
+		wire_run(&wire, mono_now(), NULL, NULL);
+}
+
+static void begin_ip6(const struct wire_line *line)
+{
+	over_ip6 = announce = true;
+	begin(line, 1);
+	/* The check of our addresses takes a second, the kernel's own too. */
+	pass_real_time(1500 * NS_PER_MS);
+	announce = false;
+}
+
+static void test_linux__ip6(void)
+{
+	const struct wire_line line = {.loss = 10000, .delay_ns = NS_PER_MS};
+	struct linux_client clients[CLIENT_COUNT];
+
+	if (!has_ip6) {
+		printf("no IPv6 here ");
+		return;
+	}
+	begin_ip6(&line);
+	for (uint32_t i = 0; i < CLIENT_COUNT; i++)
+		add_stream(&clients[i], i, 200000 + i, 300000 - i);
+	CU_ASSERT_TRUE(run(clients, CLIENT_COUNT));
+	for (uint32_t i = 0; i < CLIENT_COUNT; i++)
+		judge(&clients[i], i);
+	CU_ASSERT_EQUAL(net_stack_counters(server.net)->ip6_duplicates, 0);
+	finish(clients, CLIENT_COUNT);
+	over_ip6 = false;
+}
+
+/* The kernel wants our address, and hears from us that it is taken. */
+static void test_linux__ip6_address_is_taken(void)
+{
+	enum { DAD_FAILED = 0x08 };
+	const struct wire_line line = {0};
+	struct mono end;
+	int flags = 0;
+
+	if (!has_ip6) {
+		printf("no IPv6 here ");
+		return;
+	}
+	begin_ip6(&line);
+	CU_ASSERT_TRUE(add_ip6(server_ip6));
+	end = mono_add(mono_now(), PATIENCE_NS);
+	while (!(flags & DAD_FAILED) && flags >= 0 &&
+		mono_before(mono_now(), end)) {
+		pass_real_time(NS_PER_MS);
+		flags = flags_of("fd000000000000000000000000000001");
+	}
+	CU_ASSERT_TRUE(flags >= 0 && (flags & DAD_FAILED));
+	finish(NULL, 0);
+	over_ip6 = false;
+}
+
 static void test_linux__loss_and_reordering(void)
 {
 	const struct wire_line line = {.loss = 20000,
@@ -405,6 +528,8 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(linux__loss_and_reordering),
 	SUITE_CASE(linux__corruption),
 	SUITE_CASE(linux__reset_and_refused),
+	SUITE_CASE(linux__ip6),
+	SUITE_CASE(linux__ip6_address_is_taken),
 	SUITE_CASE(linux__rate_at_one_percent_loss),
 };
 
