@@ -360,16 +360,20 @@ static void test_linux__both_ways(void)
 }
 
 /* What the kernel says of an address of its own; -1 = it has it not. */
-static int flags_of(const char *address)
+static long flags_of(const char *address)
 {
 	FILE *f = fopen("/proc/thread-self/net/if_inet6", "re");
-	char text[33], device[17];
-	int flags = -1, found;
+	char line[128], *at;
+	long flags = -1;
 
-	while (f && fscanf(f, "%32s %*x %*x %*x %x %16s", text,
-			    (unsigned *)&found, device) == 3)
-		if (strcmp(text, address) == 0)
-			flags = found;
+	/* address, interface, prefix, scope, flags, name; in hexadecimal */
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, address, 32) != 0)
+			continue;
+		at = line + 32;
+		for (int i = 0; i < 4; i++)
+			flags = strtol(at, &at, 16);
+	}
 	if (f)
 		fclose(f);
 	return flags;
@@ -418,7 +422,7 @@ static void test_linux__ip6_address_is_taken(void)
 	enum { DAD_FAILED = 0x08 };
 	const struct wire_line line = {0};
 	struct mono end;
-	int flags = 0;
+	long flags = 0;
 
 	if (!has_ip6) {
 		printf("no IPv6 here ");

@@ -394,9 +394,9 @@ SEEDS = 1000000
 soak-tcp: $(B)/tests/test_tcp_wire
 	tests/soak_tcp.sh $< $(SEEDS)
 
-# make bench-tcp [TRANSFERS=40]: a segment's cost beside liblwip's and the
+# make bench-tcp [TRANSFERS=60]: a segment's cost beside liblwip's and the
 # kernel's, a flood of SYNs, and our throughput at 1 % loss beside Linux's.
-TRANSFERS = 40
+TRANSFERS = 60
 bench-tcp: $(B)/heddle-bench $(B)/tests/test_tcp_linux
 	$(B)/heddle-bench tcp
 	HEDDLE_TCP_RATE=$(TRANSFERS) $(B)/tests/test_tcp_linux
