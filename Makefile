@@ -12,6 +12,8 @@
 #   make bench-text            how fast the tokenizer is
 #   make bench-frontend        the front end beside a bare loop
 #   make bench-serve           the batching engine beside llama.cpp
+#   make bench-tcp             our TCP beside liblwip's and the kernel's
+#   make soak-tcp              a million bad lines under it (SEEDS=N)
 #   make compare-load-tool     GuideLLM completes a run (downloads 700 MB)
 #   make soak-frontend         an hour of load (SECONDS=N): nothing is left
 #   make soak-serve            the same of ranks that compute
