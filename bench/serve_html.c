@@ -21,6 +21,7 @@ enum {
 };
 
 #define CURVE_POINTS 200
+#define TOGETHER_MS 0.1
 #define HISTOGRAM_BINS 48
 #define TICK_COUNT_MAX 12
 
@@ -255,7 +256,7 @@ static void plot_latencies(const struct serve_summary *summary, FILE *out)
 {
 	static const char *const names[] = {"TTFT", "TPOT", "E2E"};
 	struct plot plot = {.out = out,
-		.title = "Latency, share of requests below",
+		.title = "Share of requests below",
 		.x_label = "ms (logarithmic)",
 		.y_label = "%",
 		.y = {0, 100, false}};
@@ -304,16 +305,21 @@ static void plot_gaps(const struct serve_summary *summary, FILE *out)
 	double bins[HISTOGRAM_BINS] = {0};
 	struct plot plot = {.out = out,
 		.title = "Gaps between tokens (ITL)",
-		.x_label = "ms (logarithmic)",
+		.x_label = "ms (logarithmic); 0.1 is 0.1 or less",
 		.y_label = "share of gaps, %"};
 	double share = 100 / fmax((double)summary->itl.count, 1);
 
 	widen(&plot.x, &summary->itl);
+	/* Chunks that came together are no gaps; all such go into one bin. */
+	if (plot.x.low < TOGETHER_MS && plot.x.high > TOGETHER_MS)
+		plot.x.low = TOGETHER_MS;
 	settle_log(&plot.x);
 	for (size_t i = 0; i < summary->itl.count; i++) {
 		double ms = summary->itls[i] * (SERVE_TICK_NS * 1e-6);
 		int bin = (int)(place(&plot.x, ms) * HISTOGRAM_BINS);
 
+		if (bin < 0)
+			bin = 0;
 		bins[bin < HISTOGRAM_BINS ? bin : HISTOGRAM_BINS - 1] += share;
 	}
 	plot.y = (struct axis){0, highest(bins, HISTOGRAM_BINS), false};
@@ -432,7 +438,8 @@ static void write_head(const struct serve_report *report, FILE *out)
 	fprintf(out,
 		"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
 		"<title>Serving Benchmark Result</title>\n<style>\n"
-		"body{font:15px sans-serif;margin:24px auto;max-width:1160px;"
+		"body{font:15px sans-serif;margin:24px auto;padding:0 24px;"
+		"max-width:1160px;"
 		"color:#222}h1{font-size:24px}h2{font-size:18px}\n"
 		".tiles{display:flex;flex-wrap:wrap;gap:10px;margin:16px 0}"
 		".tile{border:1px solid #ccc;border-radius:6px;padding:8px "
@@ -443,7 +450,8 @@ static void write_head(const struct serve_report *report, FILE *out)
 		"th:first-child,.l{text-align:left}\n"
 		".plots{display:flex;flex-wrap:wrap;gap:14px}"
 		"svg{background:#fcfcfc;border:1px solid #ddd;font:12px "
-		"sans-serif;max-width:100%%;height:auto}.title{font-size:"
+		"sans-serif;width:calc(50%% - 9px);height:auto}"
+		"@media(max-width:800px){svg{width:100%%}}.title{font-size:"
 		"14px;font-weight:bold}.grid{stroke:#e6e6e6}.axis{stroke:#444;"
 		"fill:none}.mid{text-anchor:middle}.end{text-anchor:end}\n"
 		"</style></head><body>\n<h1>Serving Benchmark "
@@ -455,7 +463,9 @@ static void write_head(const struct serve_report *report, FILE *out)
 	escaped(options->models[0].name, out);
 	if (options->model_count > 1)
 		fprintf(out, " and %u more", options->model_count - 1);
-	fprintf(out, ", %s, %.1f s%s.</p>\n", report->date, summary->duration_s,
+	fprintf(out, ", %.4s-%.2s-%.2s %.2s:%.2s, %.1f s%s.</p>\n",
+		report->date, report->date + 4, report->date + 6,
+		report->date + 9, report->date + 11, summary->duration_s,
 		report->run->interrupted ? ", interrupted" : "");
 }
 

@@ -22,7 +22,7 @@
 #include "bench/serve_plan.h"
 #include "bench/serve_stats.h"
 
-#define SERVE_BIN_COUNT_MAX 240
+#define SERVE_BIN_COUNT_MAX 60
 
 struct serve_plateau {
 	double from_s, to_s; /* equal: there was none */

@@ -186,7 +186,7 @@ def main():
     verdict("together__the_same_tokens", together == truth)
 
     draw = random.Random(SEED)
-    kills, wrong, rounds, stalls = 0, 0, 0, []
+    kills, wrong, rounds, stalls, lives = 0, 0, 0, [], []
 
     def killer(streams):
         nonlocal kills
@@ -198,9 +198,11 @@ def main():
             if not any(s.is_alive() for s in streams):
                 return
             rank = draw.randrange(2)
+            killed = time.monotonic()
             kill_rank(rank)
             kills += 1
             until(serves(rank))
+            lives.append(time.monotonic() - killed)
 
     while kills < KILLS and rounds < KILLS:
         streams = run_all(requests, killer)
@@ -213,7 +215,9 @@ def main():
     verdict("killed__no_token_lost_repeated_or_altered", wrong == 0 and kills == KILLS == len(KEPT),
             f"{kills} kills in {rounds} rounds, {wrong} streams wrong, "
             f"longest silence of a stream {max(stalls):.2f} s, "
-            f"p99 {percentile(stalls, 99):.2f} s; ")
+            f"p99 {percentile(stalls, 99):.2f} s, median {percentile(stalls, 50):.2f} s; "
+            f"a rank was back after {percentile(lives, 50):.2f} s, p99 "
+            f"{percentile(lives, 99):.2f} s; ")
 
     # A rank whose lives end before they get anywhere is given up.
     streams = [Stream(request) for request in requests]
