@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "engine/mail.h"
 #include "tests/engine_case.h"
 #include "tests/fake/fake_os.h"
 #include "tests/serve_case.h"
@@ -608,15 +609,29 @@ static void test_engine_serve_run__options(void)
 	serve_stage_close(&stage);
 }
 
+static void hear_nothing(void *arg, const struct engine_answer *answer)
+{
+	(void)arg;
+	(void)answer;
+}
+
 /* Every call that takes memory fails once; the engine says so and is gone. */
 static void test_serve_open__every_allocation_may_fail(void)
 {
+	struct engine_serve_options options = serve_stage_plain;
+	struct engine_mail *mail = NULL;
 	struct serve_stage stage;
 	uint64_t n = 0, failures = 0;
 	int rc;
 
-	serve_stage_open(&stage, model, &serve_stage_plain, NULL);
+	options.adapter_count = 3;
+	serve_stage_open(&stage, model, &options, NULL);
 	serve_close(stage.serve);
+	CU_ASSERT_EQUAL_FATAL(engine_mail_create(segment_wake(&stage.segment,
+							 ROLE_INDEX_RANK0),
+				      hear_nothing, NULL, &mail),
+		0);
+	stage.place.mail = mail;
 	do {
 		struct error err = {0};
 
@@ -635,6 +650,7 @@ static void test_serve_open__every_allocation_may_fail(void)
 	} while (rc);
 	CU_ASSERT_TRUE(failures > 30);
 	serve_stage_close(&stage);
+	engine_mail_destroy(mail);
 }
 
 int main(void)

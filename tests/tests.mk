@@ -92,7 +92,8 @@ $(call test,sched,engine/sched.c engine/sched_model.c tests/fake/fake_os.c,\
 serve_test_c = tests/serve_case.c tests/adapter_case.c tests/st_builder.c \
 	$(engine_test_c)
 $(call test,serve,tests/fake/fake_os.c $(serve_test_c),$(allocators))
-$(call test,live_adapters,$(serve_test_c))
+$(call test,live_adapters,tests/live_case.c $(serve_test_c))
+$(call test,live_pool,tests/live_case.c $(serve_test_c))
 $(call test,golden,$(engine_test_c))
 $(call test,invariance,$(engine_test_c))
 $(call test,adapter_plan,tests/fake/fake_os.c tests/adapter_case.c \
@@ -409,7 +410,7 @@ test: $(TESTS)
 # What has threads, for ThreadSanitizer.
 THREADED = $(addprefix $(B)/tests/test_,ring mail adapter_table live_adapters workers reader golden woven \
 	segment null serve stream_end front front_faults front_run node \
-	bench_serve)
+	bench_serve live_adapters)
 
 tests-threads: $(THREADED)
 
