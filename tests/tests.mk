@@ -184,6 +184,7 @@ $(call test,metrics,dataplane/metrics.c dataplane/api_text.c \
 	base/request.c base/wake.c base/clock.c base/error.c)
 $(call test,front,tests/fake/fake_os.c $(front_test_c),$(allocators))
 $(call test,front_faults,$(front_test_c))
+$(call test,front_adapters,$(front_test_c))
 $(call test,front_run,$(front_test_c))
 
 # Control: options, the socket of heddlectl, and a whole node in one process.
@@ -408,9 +409,9 @@ test: $(TESTS)
 	@tests/run.sh $(if $(TALLY),-t $(TALLY)) $(TESTS)
 
 # What has threads, for ThreadSanitizer.
-THREADED = $(addprefix $(B)/tests/test_,ring mail adapter_table live_adapters workers reader golden woven \
-	segment null serve stream_end front front_faults front_run node \
-	bench_serve live_adapters)
+THREADED = $(addprefix $(B)/tests/test_,ring mail adapter_table workers reader \
+	golden woven segment null serve live_adapters stream_end front \
+	front_faults front_run front_adapters node bench_serve)
 
 tests-threads: $(THREADED)
 
