@@ -352,7 +352,8 @@ static void serve_client(
 		drop(client);
 		return;
 	}
-	if (!alive)
+	/* Of one that waits the end is found again, after its last line. */
+	if (!alive && !client->waits)
 		client->ends = true;
 	watch(control, client);
 }

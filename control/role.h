@@ -148,6 +148,8 @@ int role_adapter_take(struct role_fds *fds, struct engine_command *out);
 struct role_outbox;
 
 int role_outbox_create(int channel, struct role_outbox **out);
+/* NULL is allowed. */
+void role_outbox_destroy(struct role_outbox *outbox);
 /* Any thread. */
 void role_outbox_put(
 	struct role_outbox *outbox, const struct role_message *message);

@@ -258,6 +258,16 @@ int role_outbox_create(int channel, struct role_outbox **out)
 	return 0;
 }
 
+void role_outbox_destroy(struct role_outbox *outbox)
+{
+	if (!outbox)
+		return;
+	pthread_mutex_destroy(&outbox->lock);
+	close(outbox->event_fd);
+	free(outbox->kept);
+	free(outbox);
+}
+
 /* What goes out, in order; the lock is held. */
 static void flush(struct role_outbox *outbox)
 {

@@ -203,6 +203,7 @@ struct stage {
 	struct mono now;
 	uint32_t calls[COMMAND_ID_COUNT];
 	size_t answer_bytes; /* of info */
+	uint64_t ticket; /* of mem, which is answered later */
 };
 
 static void handle(void *arg, const struct command_call *call,
@@ -216,6 +217,9 @@ static void handle(void *arg, const struct command_call *call,
 		memset(answer->text, 'x', stage->answer_bytes);
 		answer->text[stage->answer_bytes] = '\0';
 	}
+	answer->later = call->id == COMMAND_MEM;
+	if (answer->later)
+		stage->ticket = call->ticket;
 	if (call->id == COMMAND_RELOAD)
 		error_set(&answer->err, EINVAL, "no");
 }
@@ -339,6 +343,65 @@ static void test_control_socket__answers_after_half_close(void)
 	CU_ASSERT_TRUE(hear(fd, text, sizeof(text)) > 0);
 	CU_ASSERT_STRING_EQUAL(text, "ok\n\nok\n\n");
 	CU_ASSERT_EQUAL(hear(fd, text, sizeof(text)), -1);
+	close(fd);
+	close_stage(&stage);
+}
+
+static void answer_later(struct stage *stage, const char *text)
+{
+	struct command_answer answer;
+
+	memset(&answer, 0, sizeof(answer));
+	answer.text = strdup(text);
+	control_socket_answer(
+		stage->control, stage->ticket, &answer, stage->now);
+	command_answer_release(&answer);
+	serve(stage);
+}
+
+static void test_control_socket__an_answer_that_comes_later(void)
+{
+	struct stage stage;
+	char text[512];
+	int fd, other;
+
+	open_stage(&stage);
+	fd = connect_to(stage.path);
+	say(fd, "mem\nstat\n");
+	/* As socat does: what it said before is all carried out. */
+	shutdown(fd, SHUT_WR);
+	serve(&stage);
+	CU_ASSERT_EQUAL(hear(fd, text, sizeof(text)), 0);
+	CU_ASSERT_EQUAL(stage.calls[COMMAND_STAT], 0);
+	/* Nobody else waits, and time does not end it. */
+	other = connect_to(stage.path);
+	say(other, "stat\n");
+	stage.now.ns += 10 * CONTROL_IDLE_NS;
+	serve(&stage);
+	CU_ASSERT_TRUE(hear(other, text, sizeof(text)) > 0);
+	close(other);
+	stage.ticket += CONTROL_CLIENT_COUNT_MAX;
+	answer_later(&stage, "of another");
+	CU_ASSERT_EQUAL(hear(fd, text, sizeof(text)), 0);
+	stage.ticket -= CONTROL_CLIENT_COUNT_MAX;
+	answer_later(&stage, "late");
+	CU_ASSERT_TRUE(hear(fd, text, sizeof(text)) > 0);
+	CU_ASSERT_STRING_EQUAL(text, "late\n\nok\n\n");
+	answer_later(&stage, "twice");
+	CU_ASSERT_EQUAL(hear(fd, text, sizeof(text)), -1);
+	close(fd);
+	/* One that hangs up is forgotten, and its place is another's. */
+	fd = connect_to(stage.path);
+	say(fd, "mem\n");
+	serve(&stage);
+	close(fd);
+	serve(&stage);
+	fd = connect_to(stage.path);
+	say(fd, "stat\n");
+	serve(&stage);
+	answer_later(&stage, "of the dead");
+	CU_ASSERT_TRUE(hear(fd, text, sizeof(text)) > 0);
+	CU_ASSERT_STRING_EQUAL(text, "ok\n\n");
 	close(fd);
 	close_stage(&stage);
 }
@@ -582,6 +645,7 @@ int main(void)
 		SUITE_CASE(control_socket__modes_and_removal),
 		SUITE_CASE(control_socket__several_lines_and_split_lines),
 		SUITE_CASE(control_socket__answers_after_half_close),
+		SUITE_CASE(control_socket__an_answer_that_comes_later),
 		SUITE_CASE(control_socket__a_long_line_ends_the_connection),
 		SUITE_CASE(control_socket__a_client_that_does_not_read),
 		SUITE_CASE(control_socket__idle_and_too_many_clients),

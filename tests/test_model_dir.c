@@ -448,6 +448,56 @@ static void test_adapter_dir_open__finds_everything(void)
 	end();
 }
 
+static int beneath(const char *top, const char *path)
+{
+	struct adapter_files files;
+	struct error err = {0};
+	int rc = adapter_dir_open_beneath(top, path, &files, &err);
+
+	CU_ASSERT_EQUAL(rc != 0, error_is_set(&err));
+	CU_ASSERT_EQUAL(rc == 0, files.experts.fd >= 0);
+	if (rc == 0)
+		adapter_files_close(&files);
+	return rc;
+}
+
+static void test_adapter_dir_open_beneath__nothing_outside(void)
+{
+	char top[256], path[512];
+
+	begin();
+	make_folder("in");
+	make_folder("in/a");
+	make_folder("inner");
+	make_file("in/a/expert_cfg.json", "{}");
+	make_file("in/a/m.safetensors", "x");
+	make_file("in/file", "x");
+	make_link("in/b", "a");
+	make_link("in/up", "..");
+	make_link("in/out", "/tmp");
+	snprintf(top, sizeof(top), "%s/in", root);
+	CU_ASSERT_EQUAL(beneath(top, "a"), 0);
+	CU_ASSERT_EQUAL(beneath(top, "b"), 0);
+	CU_ASSERT_EQUAL(beneath(top, "./a/../a/"), 0);
+	snprintf(path, sizeof(path), "%s//a", top);
+	CU_ASSERT_EQUAL(beneath(top, path), 0);
+	snprintf(path, sizeof(path), "%s/", top);
+	CU_ASSERT_EQUAL(beneath(path, "a"), 0);
+	CU_ASSERT_EQUAL(beneath(top, top), -EACCES);
+	CU_ASSERT_EQUAL(beneath(top, path), -ENOENT);
+	CU_ASSERT_EQUAL(beneath(top, "none"), -ENOENT);
+	CU_ASSERT_EQUAL(beneath(top, "file"), -EINVAL);
+	CU_ASSERT_EQUAL(beneath(top, "../in/a"), -EACCES);
+	CU_ASSERT_EQUAL(beneath(top, "up/in/a"), -EACCES);
+	CU_ASSERT_EQUAL(beneath(top, "out"), -EACCES);
+	snprintf(path, sizeof(path), "%s/../in/a", top);
+	CU_ASSERT_EQUAL(beneath(top, path), -EACCES);
+	snprintf(path, sizeof(path), "%sner", top);
+	CU_ASSERT_EQUAL(beneath(top, path), -EACCES);
+	CU_ASSERT_EQUAL(beneath("/nowhere", "a"), -ENOENT);
+	end();
+}
+
 #define NAMES_BYTES 512
 
 static int note_other(
@@ -500,6 +550,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(model_dir_open__nth_call_fails),
 	SUITE_CASE(model_dir_open__nothing_stays_open),
 	SUITE_CASE(adapter_dir_open__finds_everything),
+	SUITE_CASE(adapter_dir_open_beneath__nothing_outside),
 	SUITE_CASE(model_dir_each_other__no_weights_no_folders),
 };
 

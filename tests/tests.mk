@@ -196,6 +196,8 @@ $(call test,control,control/control_socket.c control/command.c \
 $(call test,adapters,control/adapters.c engine/files.c dataplane/utf8.c \
 	base/adapters.c base/segment.c base/counters.c base/ring.c base/wake.c \
 	base/clock.c base/error.c base/log.c)
+$(call test,role_adapter,control/role_adapter.c control/role_channel.c \
+	control/model_dir.c engine/files.c base/adapters.c base/log.c base/error.c)
 node_test_c = $(addprefix control/node_,setup.c texts.c listen.c load.c \
 	threads.c tls.c) \
 	control/role_channel.c control/role_adapter.c control/keys.c \
@@ -411,7 +413,7 @@ test: $(TESTS)
 # What has threads, for ThreadSanitizer.
 THREADED = $(addprefix $(B)/tests/test_,ring mail adapter_table workers reader \
 	golden woven segment null serve live_adapters stream_end front \
-	front_faults front_run front_adapters node bench_serve)
+	front_faults front_run front_adapters role_adapter node bench_serve)
 
 tests-threads: $(THREADED)
 
