@@ -371,12 +371,13 @@ static int begin_replace(struct adapters *adapters,
 	const struct adapters_order *order, struct error *err)
 {
 	struct adapters_instance *fresh;
-	struct adapters_name *name;
+	struct adapters_name *name = NULL;
 	uint32_t index;
 	int rc = find_idle(adapters, order->name, &name, err);
 
 	if (rc)
 		return rc;
+	assert(name);
 	if (name->other)
 		return error_set(err, EBUSY,
 			"adapter \"%s\" is busy: instance %u, which was "

@@ -281,9 +281,11 @@ struct line {
 static void print_line(
 	const struct line *line, uint64_t page_size, bool inside, FILE *out)
 {
+	unsigned long long bytes = line->pages * page_size;
+
 	fprintf(out, "  %s%-*s %10llu %16llu", inside ? "  " : "",
 		inside ? 30 : 32, line->what, (unsigned long long)line->pages,
-		(unsigned long long)(line->pages * page_size));
+		bytes);
 	if (line->counts_waste)
 		fprintf(out, " %14llu",
 			(unsigned long long)waste(

@@ -227,7 +227,8 @@ int role_adapter_take(struct role_fds *fds, struct engine_command *out)
 /* --- answers that found no room ------------------------------------------------------- */
 
 /* Control has no more commands than this unanswered. */
-#define OUTBOX_COUNT_MAX (4u * INSTANCE_COUNT_MAX)
+#define OUTBOX_COUNT_MAX 1024u
+_Static_assert(OUTBOX_COUNT_MAX >= 4 * INSTANCE_COUNT_MAX, "all fit");
 
 struct role_outbox {
 	pthread_mutex_t lock;

@@ -214,6 +214,7 @@ struct front {
 	struct wake *wake; /* on which this role sleeps */
 	struct ring *control_ring;
 	uint32_t control_count;
+	uint32_t reload_due; /* atomic */
 
 	struct connection *connections; /* by stream index */
 	struct front_parser *parsers;
@@ -240,6 +241,9 @@ struct front {
 	uint64_t turn_count;
 	bool draining; /* no new work */
 	bool ending; /* and no new connection */
+	bool waker_started;
+	bool waker_stop; /* atomic */
+	uint32_t stop_count; /* atomic; front_stop() */
 	struct api_text page; /* for answers made here */
 	char date[32]; /* RFC 9110 date of date_s */
 	int64_t date_s;
@@ -247,13 +251,9 @@ struct front {
 	size_t random_left;
 
 	pthread_t waker; /* see front_waker.c */
-	bool waker_started;
-	bool waker_stop; /* atomic */
-	struct text_bell bell;
-	uint32_t stop_count; /* atomic; front_stop() */
 	pthread_mutex_t reload_lock;
 	struct front_setup *reload; /* guarded by reload_lock */
-	uint32_t reload_due; /* atomic */
+	struct text_bell bell;
 };
 
 /* How the streams are opened: stream_kernel_create(), or a test's own. */
