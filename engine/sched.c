@@ -547,7 +547,9 @@ void sched_ran(struct sched *s, uint64_t measured_ns)
 		s->mixed_count++;
 	else
 		s->mixed_count = 0;
-	sched_model_correct(&s->model, &s->plan.cost, (double)measured_ns);
+	if (measured_ns > 0)
+		sched_model_correct(
+			&s->model, &s->plan.cost, (double)measured_ns);
 }
 
 /* --- to look at ------------------------------------------------------------------------ */

@@ -134,7 +134,10 @@ bool sched_expired(
 /* The next step; part_count 0: nothing can run. Valid until the next call. */
 const struct sched_plan *sched_plan(struct sched *sched);
 
-/* The step of the last plan has run and taken this long. */
+/*
+ * The step of the last plan has run and taken this long; 0 = that says nothing
+ * of the next ones.
+ */
 void sched_ran(struct sched *sched, uint64_t measured_ns);
 
 /* The job has one more token, sampled in the step that ran. */

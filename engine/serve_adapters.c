@@ -9,12 +9,17 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "engine/adapter.h"
+#include "engine/governor.h"
 #include "engine/loader.h"
 #include "engine/rank_adapters.h"
 #include "engine/serve_private.h"
+
+/* A copy that waits looks so often whether it is still wanted. */
+#define PACE_NS (50 * NS_PER_MS)
 
 enum phase { PHASE_NONE, PHASE_CHECK, PHASE_ROOM, PHASE_COPY };
 
@@ -31,6 +36,8 @@ struct serve_adapters {
 	uint64_t room_ns; /* since when it waits for pages, 0 = it does not */
 	uint32_t lane_count;
 	uint32_t stop; /* read by the loader's lanes */
+	struct governor governor;
+	uint64_t stored_ns; /* when the last bytes were let through */
 	struct adapter_pace pace;
 };
 
@@ -45,18 +52,31 @@ static int run_check(void *arg, struct error *err)
 
 static int wait_pace(void *arg, size_t size_bytes)
 {
-	const struct serve_adapters *adapters = arg;
+	struct serve_adapters *adapters = arg;
+	uint64_t now = mono_now().ns, wait;
 
 	(void)size_bytes;
+	/* There is one lane: since the last call it read and stored. */
+	wait = governor_wait_ns(&adapters->governor, now - adapters->stored_ns);
+	while (wait > 0 &&
+		!__atomic_load_n(&adapters->stop, __ATOMIC_RELAXED)) {
+		uint64_t part = wait < PACE_NS ? wait : PACE_NS;
+		const struct timespec time = {.tv_nsec = (long)part};
+
+		nanosleep(&time, NULL);
+		wait -= part;
+	}
+	adapters->stored_ns = mono_now().ns;
 	return __atomic_load_n(&adapters->stop, __ATOMIC_RELAXED) ? -ECANCELED
 								  : 0;
 }
 
 static int run_copy(void *arg, struct error *err)
 {
-	const struct serve_adapters *adapters = arg;
+	struct serve_adapters *adapters = arg;
 	struct reader_info info;
 
+	adapters->stored_ns = mono_now().ns;
 	return adapter_copy(adapters->loading, adapters->lane_count,
 		&adapters->pace, &info, err);
 }
@@ -378,6 +398,7 @@ int serve_adapters_open(
 		adapters->serve = serve;
 		adapters->pace = (struct adapter_pace){wait_pace, adapters};
 		adapters->lane_count = 1;
+		governor_idle(&adapters->governor);
 		rc = adapter_set_create(serve->model, &adapters->set, err);
 	}
 	if (rc == 0)
@@ -406,9 +427,20 @@ void serve_adapters_close(struct serve *serve)
 	serve->adapters = NULL;
 }
 
+bool serve_adapters_beside(
+	struct serve *serve, uint64_t took_ns, uint64_t quiet_ns)
+{
+	if (!serve->adapters || serve->adapters->phase != PHASE_COPY)
+		return false;
+	governor_step(&serve->adapters->governor, took_ns, quiet_ns);
+	return true;
+}
+
 bool serve_adapters_turn(struct serve *serve)
 {
 	assert(!serve->in_flight);
+	if (serve->adapters && sched_running(serve->sched) == 0)
+		governor_idle(&serve->adapters->governor);
 	return serve->adapters &&
 	       rank_adapters_turn(serve->adapters->life, serve->now);
 }

@@ -180,6 +180,13 @@ void serve_adapters_close(struct serve *serve);
 /* Between steps. True: there is more to do at once. */
 bool serve_adapters_turn(struct serve *serve);
 
+/*
+ * A step took that long, and a quiet one would have taken quiet_ns. True: a
+ * copy ran beside it.
+ */
+bool serve_adapters_beside(
+	struct serve *serve, uint64_t took_ns, uint64_t quiet_ns);
+
 /* Would a turn do something? */
 bool serve_adapters_due(const struct serve *serve);
 

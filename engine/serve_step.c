@@ -159,7 +159,11 @@ int serve_collect(struct serve *serve, struct error *err)
 	serve->in_flight = false;
 	if (rc)
 		return rc;
-	sched_ran(serve->sched, took_ns);
+	/* What a copy costs is the governor's to see, not the model's. */
+	sched_ran(serve->sched,
+		serve_adapters_beside(serve, took_ns, serve->plan->predicted_ns)
+			? 0
+			: took_ns);
 	note_step(serve, took_ns);
 	assert(serve->outcome_count == 0);
 	take_parts(serve, step);

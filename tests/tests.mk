@@ -92,6 +92,7 @@ $(call test,sched,engine/sched.c engine/sched_model.c tests/fake/fake_os.c,\
 serve_test_c = tests/serve_case.c tests/adapter_case.c tests/st_builder.c \
 	$(engine_test_c)
 $(call test,serve,tests/fake/fake_os.c $(serve_test_c),$(allocators))
+$(call test,governor,engine/governor.c)
 $(call test,live_adapters,tests/live_case.c $(serve_test_c))
 $(call test,live_pool,tests/live_case.c $(serve_test_c))
 $(call test,golden,$(engine_test_c))

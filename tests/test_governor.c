@@ -1,0 +1,77 @@
+/* test_governor.c - the share of the time that a copy has beside steps */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "engine/governor.h"
+#include "tests/suite.h"
+
+#define QUIET_NS (10 * NS_PER_MS)
+
+static void test_governor__all_of_the_time_while_nothing_runs(void)
+{
+	struct governor governor = {0};
+
+	governor_idle(&governor);
+	CU_ASSERT_EQUAL(governor.share, GOVERNOR_WHOLE);
+	CU_ASSERT_EQUAL(governor_wait_ns(&governor, NS_PER_MS), 0);
+}
+
+static void test_governor__falls_fast_to_a_quarter_and_rises_slowly(void)
+{
+	struct governor governor = {0};
+	uint32_t steps = 0;
+
+	governor_idle(&governor);
+	for (; governor.share > GOVERNOR_SHARE_MIN; steps++)
+		governor_step(&governor, 2 * QUIET_NS, QUIET_NS);
+	CU_ASSERT(steps <= 5);
+	/* Three times as long as it copied: a quarter of the time. */
+	CU_ASSERT_EQUAL(governor_wait_ns(&governor, NS_PER_MS), 3 * NS_PER_MS);
+	governor_step(&governor, 2 * QUIET_NS, QUIET_NS);
+	CU_ASSERT_EQUAL(governor.share, GOVERNOR_SHARE_MIN);
+	for (steps = 0; governor.share < GOVERNOR_WHOLE; steps++)
+		governor_step(&governor, QUIET_NS, QUIET_NS);
+	CU_ASSERT(steps > 20);
+	CU_ASSERT_EQUAL(governor_wait_ns(&governor, NS_PER_MS), 0);
+}
+
+/* A machine on which a copy that has all the time makes steps twice as long. */
+static void test_governor__settles_where_steps_are_within_bounds(void)
+{
+	struct governor governor = {0};
+	uint32_t slow = 0;
+	uint64_t shares = 0;
+
+	governor_idle(&governor);
+	for (uint32_t i = 0; i < 10000; i++) {
+		uint64_t took = QUIET_NS +
+				QUIET_NS / 3 * governor.share / GOVERNOR_WHOLE;
+
+		governor_step(&governor, took, QUIET_NS);
+		shares += governor.share;
+		slow += took * 5 > QUIET_NS * 6;
+	}
+	/* 1.2 times as long as a quiet one: one step in a hundred at most. */
+	CU_ASSERT(slow <= 100);
+	CU_ASSERT(shares / 10000 > GOVERNOR_SHARE_MIN);
+}
+
+static void test_governor__a_stretch_is_bounded(void)
+{
+	struct governor governor = {.share = GOVERNOR_SHARE_MIN};
+
+	CU_ASSERT(governor_wait_ns(&governor, UINT64_MAX) <= NS_PER_S);
+	governor.share = 0; /* never set */
+	CU_ASSERT_EQUAL(governor_wait_ns(&governor, NS_PER_MS), 3 * NS_PER_MS);
+}
+
+int main(void)
+{
+	static const struct suite_case cases[] = {
+		SUITE_CASE(governor__all_of_the_time_while_nothing_runs),
+		SUITE_CASE(governor__falls_fast_to_a_quarter_and_rises_slowly),
+		SUITE_CASE(governor__settles_where_steps_are_within_bounds),
+		SUITE_CASE(governor__a_stretch_is_bounded),
+	};
+
+	return SUITE_MAIN("governor", cases);
+}
