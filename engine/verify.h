@@ -2,9 +2,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:   an engine that died may have written where it should not. The next
- *        life serves from the pages at once, and beside it a thread that runs
- *        when nothing else wants to reads them all, slowly, and compares their
- *        checksum with the one of the life that filled them.
+ *        life serves from the pages at once; beside it a thread reads them all,
+ *        piece by piece with pauses, and compares their checksum with the one
+ *        of the life that filled them.
  * Limits: it tells accidents, not enemies: who can write the pages can write
  *        the checksum.
  * Ownership: the model, whose pages are read, and the wake are borrowed.
