@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@ int process_spawn(const char *const *argv, pid_t *out_pid, FILE **out_to,
 	FILE **out_from, struct error *err)
 {
 	int to[2], from[2];
+	sigset_t none;
 	pid_t pid;
 
 	if (pipe2(to, O_CLOEXEC))
@@ -26,6 +28,9 @@ int process_spawn(const char *const *argv, pid_t *out_pid, FILE **out_to,
 	if (pid == 0) {
 		dup2(to[0], STDIN_FILENO);
 		dup2(from[1], STDOUT_FILENO);
+		/* What we have blocked may end it. */
+		sigemptyset(&none);
+		(void)sigprocmask(SIG_SETMASK, &none, NULL);
 		/* exec takes pointers that it does not write through. */
 		execvp(argv[0], (char *const *)(uintptr_t)argv);
 		_exit(127);
