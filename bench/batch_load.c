@@ -129,7 +129,7 @@ int batch_load_run(const struct batch_load *load, struct serve_plan *out,
 		.timeout_ns = TIMEOUT_NS,
 		.duration_ns = load->duration_ns,
 		.signal_fd = load->signal_fd};
-	struct serve_run run;
+	struct serve_run run = {0};
 	int rc = make_plan(load, out);
 
 	if (rc)

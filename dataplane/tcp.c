@@ -79,7 +79,11 @@ static int make_tables(struct tcp *t)
 	t->connections =
 		table_alloc(c->connection_count, sizeof(*t->connections));
 	t->places = table_alloc(t->place_count, sizeof(*t->places));
-	if (!t->connections || !t->places)
+	t->spent_count = t->place_count < 2 * TCP_SPENT_WAYS
+				 ? TCP_SPENT_WAYS
+				 : t->place_count / 2;
+	t->spent = table_alloc(t->spent_count, sizeof(*t->spent));
+	if (!t->connections || !t->places || !t->spent)
 		return -ENOMEM;
 	if (timer_wheel_init(&t->wheel, c->connection_count, t->now_ns) ||
 		unit_pool_init(&t->blocks, TCP_BLOCK_BYTES,
@@ -132,6 +136,7 @@ void tcp_destroy(struct tcp *t)
 	unit_pool_release(&t->slabs);
 	unit_pool_release(&t->blocks);
 	timer_wheel_release(&t->wheel);
+	free(t->spent);
 	free(t->places);
 	free(t->connections);
 	free(t);

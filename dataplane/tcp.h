@@ -107,6 +107,7 @@ struct tcp_counters {
 	uint64_t opened, closed_clean, closed_reset, closed_timeout;
 	uint64_t challenges, challenges_withheld;
 	uint64_t syn_dropped, cookies_sent, cookies_taken, cookies_bad;
+	uint64_t cookies_spent; /* that came once more, late */
 	uint64_t timeouts, probes, fast_recoveries, spurious_probes;
 	uint64_t time_wait_recycled;
 };

@@ -210,6 +210,52 @@ static bool cookies_are_out(struct tcp *t, const struct tcp_listener *l)
 	       t->now_ns - l->cookie_ns < COOKIE_AGE_COUNT * COOKIE_NS;
 }
 
+/*
+ * The peer's SYN, by addresses and sequence number: a connection was made of it
+ * while its cookie is good. A segment that comes late and twice, after that
+ * connection's end, must not make another: the peer's request would be served
+ * again. There is room for as many as there are connections, in sets of
+ * TCP_SPENT_WAYS; in a full one the oldest is forgotten.
+ */
+static struct tcp_spent *spent_set(
+	struct tcp *t, const struct tcp_segment *s, uint64_t *out_tag)
+{
+	uint8_t key[32] = {0};
+
+	memcpy(key, s->remote->bytes, 16);
+	net_put16(key + 16, s->remote_port);
+	net_put16(key + 18, s->local_port);
+	net_put32(key + 20, s->seq - 1);
+	key[24] = s->local;
+	*out_tag = siphash_2_4(&t->cookie_key, key, sizeof(key));
+	return &t->spent[*out_tag % (t->spent_count / TCP_SPENT_WAYS) *
+			 TCP_SPENT_WAYS];
+}
+
+static bool cookie_is_spent(struct tcp *t, const struct tcp_segment *s)
+{
+	uint64_t tag;
+	const struct tcp_spent *set = spent_set(t, s, &tag);
+
+	for (uint32_t i = 0; i < TCP_SPENT_WAYS; i++)
+		if (set[i].taken_ns && set[i].tag == tag &&
+			t->now_ns - set[i].taken_ns <
+				COOKIE_AGE_COUNT * COOKIE_NS)
+			return true;
+	return false;
+}
+
+static void spend_cookie(struct tcp *t, const struct tcp_segment *s)
+{
+	uint64_t tag;
+	struct tcp_spent *set = spent_set(t, s, &tag), *oldest = set;
+
+	for (uint32_t i = 1; i < TCP_SPENT_WAYS; i++)
+		if (set[i].taken_ns < oldest->taken_ns)
+			oldest = &set[i];
+	*oldest = (struct tcp_spent){tag, t->now_ns};
+}
+
 bool tcp_cookie_returns(struct tcp *t, const struct tcp_segment *s)
 {
 	return cookies_are_out(t, listener_of(t, s->local_port)) &&
@@ -231,6 +277,10 @@ static bool cookie_input(struct tcp *t, const struct tcp_segment *s)
 		t->counters.cookies_bad++;
 		return false;
 	}
+	if (cookie_is_spent(t, s)) {
+		t->counters.cookies_spent++;
+		return false;
+	}
 	/* No room now: the peer will send again, to the same cookie. */
 	if (t->open_count >= t->config.open_count) {
 		t->counters.syn_dropped++;
@@ -246,6 +296,7 @@ static bool cookie_input(struct tcp *t, const struct tcp_segment *s)
 	syn.scale = bits & 15;
 	syn.has_scale = s->has_timestamps && syn.scale <= TCP_SCALE_MAX;
 	agree(t, c, &syn);
+	spend_cookie(t, s);
 	t->counters.cookies_taken++;
 	tcp_segment_input(t, c, s);
 	return true;

@@ -201,6 +201,13 @@ struct tcp_listener {
 	uint64_t cookie_ns; /* when one was sent last; 0 = never */
 };
 
+/* A cookie that a connection was made of; in sets of a table, by its tag. */
+#define TCP_SPENT_WAYS 4u
+struct tcp_spent {
+	uint64_t tag;
+	uint64_t taken_ns;
+};
+
 struct tcp {
 	struct net_stack *net;
 	struct tcp_config config;
@@ -213,6 +220,8 @@ struct tcp {
 	struct tcp_connection *connections; /* owned */
 	uint32_t *places; /* owned, [place_count] */
 	uint32_t place_count; /* a power of two, at most half of it used */
+	struct tcp_spent *spent; /* owned, [spent_count] */
+	uint32_t spent_count;
 	struct tcp_list free, time_wait; /* by list_next */
 	struct tcp_list flush, ready; /* by their own links */
 	uint32_t used_count, open_count, half_open_count, time_wait_count;

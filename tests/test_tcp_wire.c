@@ -234,6 +234,15 @@ static void test_seeds__every_stream_is_exact_or_reset(void)
 	CU_ASSERT_TRUE(clean * 100 >= streams * 97);
 }
 
+/* What went wrong once: a late copy of a request that a cookie had let in. */
+static void test_seeds__that_found_faults(void)
+{
+	static const uint64_t seeds[] = {101612};
+
+	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]); i++)
+		CU_ASSERT_TRUE(run_seed(seeds[i]).fine);
+}
+
 static void test_seeds__same_seed_same_trace(void)
 {
 	for (uint64_t seed = 1; seed <= 100 && !getenv("HEDDLE_WIRE_SEED");
@@ -246,6 +255,7 @@ static void test_seeds__same_seed_same_trace(void)
 
 static const struct suite_case cases[] = {
 	SUITE_CASE(seeds__every_stream_is_exact_or_reset),
+	SUITE_CASE(seeds__that_found_faults),
 	SUITE_CASE(seeds__same_seed_same_trace),
 };
 
