@@ -7,6 +7,9 @@
 #include "base/check.h"
 #include "engine/null_private.h"
 
+/* The pool that it pretends to have: 1 GiB, all of it for adapters. */
+#define POOL_PAGES UINT64_C(16384)
+
 static uint64_t page_count(const struct null_adapter *adapter)
 {
 	return div_up(adapter->file_bytes, PAGE_SIZE_BYTES_MIN);
@@ -31,9 +34,18 @@ static int load(void *arg, uint32_t instance,
 		return error_set(err, ENFILE,
 			"adapter \"%s\": all %u places for adapters are taken",
 			command->name, most);
-	*adapter = (struct null_adapter){.there = true};
 	for (uint32_t i = 0; i < model->weight_count; i++)
 		adapter->file_bytes += model->weights[i].size_bytes;
+	if (page_count(adapter) > POOL_PAGES - engine->adapter_pages) {
+		error_set(err, ENOMEM,
+			"adapter \"%s\": it needs %llu pages, %llu are free",
+			command->name, (unsigned long long)page_count(adapter),
+			(unsigned long long)(POOL_PAGES -
+					     engine->adapter_pages));
+		*adapter = (struct null_adapter){0};
+		return -ENOMEM;
+	}
+	adapter->there = true;
 	engine->instance_count++;
 	engine->adapter_pages += page_count(adapter);
 	return 0;
@@ -97,7 +109,9 @@ static void pages(void *arg, struct rank_books *out)
 	const struct null_engine *engine = arg;
 
 	out->page_size_bytes = PAGE_SIZE_BYTES_MIN;
-	out->page_count = out->adapter_pages = engine->adapter_pages;
+	out->page_count = POOL_PAGES;
+	out->adapter_pages = engine->adapter_pages;
+	out->free_pages = POOL_PAGES - engine->adapter_pages;
 	for (uint32_t i = 1; i < INSTANCE_COUNT_MAX; i++)
 		out->adapter_used_bytes += engine->instances[i].file_bytes;
 }

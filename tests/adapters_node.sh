@@ -32,12 +32,15 @@ command -v curl >/dev/null || {
 # --- a model and adapters ----------------------------------------------------------
 model=$work/model root=$work/root
 mkdir "$model" "$root"
-cp tests/golden/qwen3_moe/*.json tests/golden/qwen3_moe/*.safetensors \
-	tests/golden-text/qwen/tokenizer.json "$model/"
-cp tests/golden-text/chat/chatml.jinja "$model/chat_template.jinja"
-long=4000
-if [ "$device" = null ]; then
-	long=60000
+if [ "$device" = cpu ]; then
+	# Some milliseconds a token: answers last long enough to act meanwhile.
+	base=deploy/demo/model long=4000
+	cp "$base"/*.json "$base"/*.safetensors "$model/"
+else
+	base=tests/golden/qwen3_moe long=60000
+	cp $base/*.json $base/*.safetensors \
+		tests/golden-text/qwen/tokenizer.json "$model/"
+	cp tests/golden-text/chat/chatml.jinja "$model/chat_template.jinja"
 	sed -e 's/"vocab_size": *[0-9]*/"vocab_size": 904/' \
 		-e 's/"bos_token_id": *[0-9]*/"bos_token_id": 900/' \
 		-e 's/"eos_token_id": *[0-9]*/"eos_token_id": 902/' \
@@ -45,7 +48,7 @@ if [ "$device" = null ]; then
 		tests/golden/qwen3_moe/config.json >"$model/config.json"
 fi
 for i in 1 2 3; do
-	"$make" tests/golden/qwen3_moe "10$i" bf16 "$root/a$i" || exit 1
+	"$make" "$base" "10$i" bf16 "$root/a$i" || exit 1
 done
 cat >"$work/heddle.yaml" <<-EOF2
 	config-version: 1
@@ -61,7 +64,7 @@ cat >"$work/heddle.yaml" <<-EOF2
 	cpu-threads: 1
 	cpu-sequences: 8
 	cpu-rows: 64
-	kv-tokens: 8192
+	kv-tokens: 40000
 	slots: 256
 	pages: 8192
 	connections: 128

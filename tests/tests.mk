@@ -253,11 +253,12 @@ $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
 	@chmod +x $@
 
 # Adapters that come and go in a node that serves.
-TESTS += $(B)/tests/test_adapters_node
-$(B)/tests/test_adapters_node: $(B)/heddled $(B)/heddlectl \
-	$(B)/tests/make_adapter
+adapters_node = $(addprefix $(B)/tests/test_adapters_node_,null cpu)
+TESTS += $(adapters_node)
+$(adapters_node): $(B)/tests/test_adapters_node_%: $(B)/heddled \
+	$(B)/heddlectl $(B)/tests/make_adapter
 	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nexec tests/adapters_node.sh $(B) null\n' >$@
+	@printf '#!/bin/sh\nexec tests/adapters_node.sh $(B) $*\n' >$@
 	@chmod +x $@
 
 # What `make demo` does, and the bundled model.
