@@ -227,6 +227,7 @@ int adapter_stage(struct adapter_set *set, const char *name, bool replace,
 		rc = adapter_reserve(set, name, files, &adapter, err);
 	if (rc)
 		return rc;
+	assert(adapter);
 	adapter->by_handle = false;
 	rc = adapter_check(adapter, err);
 	if (rc) {

@@ -229,7 +229,7 @@ struct engine_serve_options live_options(void)
 
 	options.adapter_count = LIVE_NUMBERS - 1;
 	options.adapter_slot_count = 64;
-	options.pool_bytes = 260 * PAGE_SIZE_BYTES_MIN;
+	options.pool_bytes = UINT64_C(260) * PAGE_SIZE_BYTES_MIN;
 	options.load_wait_ns = 20 * NS_PER_MS;
 	return options;
 }

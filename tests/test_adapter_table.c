@@ -93,7 +93,7 @@ static void test_adapter_table_find__bad_entry_is_none(void)
 	free(table);
 }
 
-#define ROUNDS 20000u
+#define ROUNDS UINT64_C(20000)
 
 struct race {
 	struct adapter_table *table;
