@@ -105,9 +105,11 @@ static void judge(struct outcome *o, uint32_t index)
 		fail(o, "more came than was sent");
 	if (p->fin_taken && p->received != s->send_total)
 		fail(o, "the end came before the last byte");
-	/* Who has nothing to send cannot find out that nobody is there. */
+	/* Who has nothing to send cannot find out that nobody is there; nor who
+	 * has sent all, when the reset of a stream given up was lost. */
 	if (p->state == PEER_GAVE_UP &&
-		(s->opened_count > 0 || p->config.send_total > 0))
+		(p->acked < p->config.send_total ||
+			(s->opened_count > 0 && s->end != TCP_END_TIMEOUT)))
 		fail(o, "the peer was left hanging");
 	if (s->peer_done && !s->closed && s->received != p->config.send_total)
 		fail(o, "the peer's end came before its last byte");
@@ -239,7 +241,9 @@ static void test_seeds__that_found_faults(void)
 {
 	static const uint64_t seeds[] = {101612};
 
-	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]); i++)
+	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]) &&
+			   !getenv("HEDDLE_WIRE_SEED");
+		i++)
 		CU_ASSERT_TRUE(run_seed(seeds[i]).fine);
 }
 
