@@ -6,15 +6,21 @@
  * clock, wait in a ring as a NIC has one, and are lost when it is full. The
  * loop is a poll-mode core's: a burst of frames, the events that are due, a
  * poll.
- * Limit:   how many SYNs a second can be taken and answered, and no more.
+ * Limit:   how many SYNs a second this loop takes and answers when more come
+ *          and there is nothing else.
  * Streams: 1,024 of them, whose events take a third of the core or less: a core
  *          that is busy with streams alone could not take half of the limit
  *          besides. Their ACKs come 100 us later, through the same ring.
+ * Rounds:  a core's speed changes while its other half works or rests, so each
+ *          round measures limit, streams and flooded streams one soon after
+ *          the other, and the median of the rounds is what is reported.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
+#include "bench/median.h"
 #include "bench/tcp_flood.h"
 #include "bench/tcp_ours.h"
 #include "bench/tcp_side.h"
@@ -25,9 +31,11 @@
 #define RX_BURST 64u
 #define ACK_NS (100 * NS_PER_US)
 #define RESEND_NS (2 * NS_PER_MS) /* as long as the tail loss probe waits */
-#define LIMIT_SYN_COUNT 200000u
+#define FIRST_SYN_COUNT 1000u /* these still get state: not of the flood */
 #define PROBE_ROUND_COUNT 200u
-#define PHASE_NS (NS_PER_S / 2)
+#define ROUND_COUNT 15u
+#define PHASE_NS (60 * NS_PER_MS)
+#define LIMIT_GAP_NS 100 /* SYNs come faster than any core takes them */
 #define SYN UINT32_MAX /* in the ring: no stream's ACK */
 
 struct ring {
@@ -46,7 +54,8 @@ struct flood {
 	bool in_flight[STREAM_COUNT];
 	uint64_t syn_gap_ns, syn_next_ns, event_gap_ns, event_next_ns;
 	uint32_t stream; /* whose event is next */
-	uint64_t syn_count, syn_lost, event_count;
+	uint64_t syn_count, syn_lost, event_count; /* of this phase */
+	uint64_t passed_ns;
 	uint32_t half_open_max;
 };
 
@@ -136,15 +145,28 @@ static uint64_t next_ns(const struct flood *f)
 	return ns;
 }
 
-/* Let one phase pass, with SYNs or without; events that came about a second. */
-static double phase(struct flood *f, uint64_t syn_gap_ns)
+/* What a phase leaves in the ring and on the wire is not the next one's. */
+static void settle(struct flood *f)
 {
+	f->rx.out = f->rx.in;
+	f->ack_out = f->ack_in;
+	for (uint32_t i = 0; i < STREAM_COUNT; i++)
+		if (f->in_flight[i])
+			tcp_ours_ack(f->ours, i);
+	tcp_ours_poll(f->ours);
+	memset(f->in_flight, 0, sizeof(f->in_flight));
+}
+
+/* Let one phase pass; gaps of 0: none of them come. */
+static void phase(struct flood *f, uint64_t syn_gap_ns, uint64_t event_gap_ns)
+{
+	uint64_t begin = f->now_ns;
 	struct tcp_usage usage;
 
-	uint64_t begin = f->now_ns;
-
-	f->event_next_ns = f->syn_next_ns = begin;
+	f->event_next_ns = event_gap_ns ? begin : UINT64_MAX;
+	f->syn_next_ns = begin;
 	f->syn_gap_ns = syn_gap_ns;
+	f->event_gap_ns = event_gap_ns;
 	f->syn_count = f->syn_lost = f->event_count = 0;
 	while (f->now_ns - begin < PHASE_NS) {
 		uint64_t from = processor_ns(), took;
@@ -164,20 +186,13 @@ static double phase(struct flood *f, uint64_t syn_gap_ns)
 			f->now_ns = next_ns(f);
 		}
 	}
-	return (double)f->event_count * 1e9 / (double)(f->now_ns - begin);
+	f->passed_ns = f->now_ns - begin;
+	settle(f);
 }
 
-static double syn_ns(struct flood *f)
+static double per_second(const struct flood *f, uint64_t count)
 {
-	uint64_t from;
-
-	/* The first ones still get state; they are not of the flood. */
-	for (uint32_t i = 0; i < 1000; i++)
-		tcp_ours_syn(f->ours, i);
-	from = processor_ns();
-	for (uint32_t i = 0; i < LIMIT_SYN_COUNT; i++)
-		tcp_ours_syn(f->ours, i);
-	return (double)(processor_ns() - from) / LIMIT_SYN_COUNT;
+	return (double)count * 1e9 / (double)f->passed_ns;
 }
 
 static double event_ns(struct flood *f)
@@ -197,10 +212,36 @@ static double event_ns(struct flood *f)
 	return (double)(processor_ns() - from) / (PROBE_ROUND_COUNT * RX_BURST);
 }
 
+/* What one round saw. */
+enum figure {
+	LIMIT,
+	OFFERED,
+	EVENTS,
+	EVENTS_FLOODED,
+	KEPT,
+	LOST,
+	FIGURE_COUNT
+};
+
+static void round_of(struct flood *f, double *figures)
+{
+	uint64_t event_gap_ns = (uint64_t)(event_ns(f) / STREAM_SHARE);
+
+	phase(f, LIMIT_GAP_NS, 0);
+	figures[LIMIT] = per_second(f, f->syn_count - f->syn_lost);
+	phase(f, 0, event_gap_ns);
+	figures[EVENTS] = per_second(f, f->event_count);
+	phase(f, (uint64_t)(2e9 / figures[LIMIT]), event_gap_ns);
+	figures[OFFERED] = per_second(f, f->syn_count);
+	figures[EVENTS_FLOODED] = per_second(f, f->event_count);
+	figures[LOST] = 100 * (double)f->syn_lost / (double)f->syn_count;
+	figures[KEPT] = 100 * figures[EVENTS_FLOODED] / figures[EVENTS];
+}
+
 int tcp_flood_measure(struct tcp_flood *out, struct error *err)
 {
+	double rounds[FIGURE_COUNT][ROUND_COUNT], figures[FIGURE_COUNT];
 	struct flood *f = calloc(1, sizeof(*f));
-	double syn, event;
 	int rc;
 
 	if (!f)
@@ -210,15 +251,21 @@ int tcp_flood_measure(struct tcp_flood *out, struct error *err)
 		free(f);
 		return rc;
 	}
+	for (uint32_t i = 0; i < FIRST_SYN_COUNT; i++)
+		tcp_ours_syn(f->ours, i);
 	event_ns(f); /* warm */
-	event = event_ns(f);
-	syn = syn_ns(f);
-	f->event_gap_ns = (uint64_t)(event / STREAM_SHARE);
-	*out = (struct tcp_flood){.limit = 1e9 / syn, .offered = 0.5e9 / syn};
-	out->events = phase(f, 0);
-	out->events_flooded = phase(f, (uint64_t)(2 * syn));
-	out->lost = 100 * (double)f->syn_lost / (double)f->syn_count;
-	out->half_open = f->half_open_max;
+	for (uint32_t i = 0; i < ROUND_COUNT; i++) {
+		round_of(f, figures);
+		for (uint32_t j = 0; j < FIGURE_COUNT; j++)
+			rounds[j][i] = figures[j];
+	}
+	*out = (struct tcp_flood){.limit = median(rounds[LIMIT], ROUND_COUNT),
+		.offered = median(rounds[OFFERED], ROUND_COUNT),
+		.events = median(rounds[EVENTS], ROUND_COUNT),
+		.events_flooded = median(rounds[EVENTS_FLOODED], ROUND_COUNT),
+		.kept = median(rounds[KEPT], ROUND_COUNT),
+		.lost = median(rounds[LOST], ROUND_COUNT),
+		.half_open = f->half_open_max};
 	tcp_ours_destroy(f->ours);
 	free(f);
 	return 0;

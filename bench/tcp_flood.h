@@ -6,10 +6,11 @@
 #include "base/error.h"
 
 struct tcp_flood {
-	double limit; /* SYNs/s that can be received when nothing else is */
+	double limit; /* SYNs/s that are received when nothing else is */
 	double offered; /* SYNs/s that came: half of it */
 	double events; /* per second, with no flood */
 	double events_flooded;
+	double kept; /* share of them that is kept in the flood, % */
 	double lost; /* share of the SYNs that found no room, % */
 	unsigned half_open; /* the most there were */
 };

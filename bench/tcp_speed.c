@@ -252,7 +252,11 @@ static int add_flood(struct speed *s)
 	add(s, &(struct report_row){.name = "tcp.flood.events",
 		       .value = flood.events_flooded,
 		       .unit = "events/s",
-		       .limit = flood.events,
+		       .limit = flood.events});
+	add(s, &(struct report_row){.name = "tcp.flood.kept",
+		       .value = flood.kept,
+		       .unit = "%",
+		       .limit = 100,
 		       .goal_share = 0.9});
 	return 0;
 }
