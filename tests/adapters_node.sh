@@ -6,46 +6,20 @@
 set -u
 build=$(cd "$1" && pwd) device=${2:-null}
 heddled=$build/heddled ctl=$build/heddlectl make=$build/tests/make_adapter
-work=$(mktemp -d)
-node=
-finish() {
-	[ -z "$node" ] || kill -9 "$node" 2>/dev/null
-	rm -rf "$work"
-}
-trap finish EXIT
-passed=0 failed=0
-verdict() { # NAME STATUS
-	if [ "$2" = 0 ]; then
-		passed=$((passed + 1))
-		echo "  Test: $1 ...passed"
-	else
-		failed=$((failed + 1))
-		echo "  Test: $1 ...FAILED"
-		tail -n 5 "$work/log" "$work/out" "$work/err" 2>/dev/null
-	fi
-}
-command -v curl >/dev/null || {
-	echo "SKIP: needs curl"
-	exit 77
-}
+. tests/user_node.sh
 
 # --- a model and adapters ----------------------------------------------------------
 model=$work/model root=$work/root
-mkdir "$model" "$root"
+mkdir "$root"
 if [ "$device" = cpu ]; then
 	# Some milliseconds a token: answers last long enough to act meanwhile.
 	base=deploy/demo/model long=4000
+	mkdir "$model"
 	cp "$base"/*.json "$base"/*.safetensors "$model/"
 else
 	base=tests/golden/qwen3_moe long=60000
-	cp $base/*.json $base/*.safetensors \
-		tests/golden-text/qwen/tokenizer.json "$model/"
-	cp tests/golden-text/chat/chatml.jinja "$model/chat_template.jinja"
-	sed -e 's/"vocab_size": *[0-9]*/"vocab_size": 904/' \
-		-e 's/"bos_token_id": *[0-9]*/"bos_token_id": 900/' \
-		-e 's/"eos_token_id": *[0-9]*/"eos_token_id": 902/' \
-		-e 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 100000/' \
-		tests/golden/qwen3_moe/config.json >"$model/config.json"
+	woven_model
+	cp $base/*.safetensors "$model/"
 fi
 for i in 1 2 3; do
 	"$make" "$base" "10$i" bf16 "$root/a$i" || exit 1
@@ -72,24 +46,6 @@ cat >"$work/heddle.yaml" <<-EOF2
 EOF2
 
 # --- helpers -----------------------------------------------------------------------
-# Until COMMAND succeeds; a minute is for a slow machine, not for the product.
-eventually() {
-	local end=$((SECONDS + 60))
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.02
-	done
-}
-logged() { grep -qF -- "$1" "$work/log"; }
-start() {
-	: >"$work/log"
-	env -u NOTIFY_SOCKET "$heddled" -c "$work/heddle.yaml" "$@" >"$work/log" 2>&1 &
-	node=$!
-	eventually logged "ready: " || return 1
-	api=$(grep -oE 'api https?://[0-9.:]+' "$work/log" | cut -d' ' -f2)
-	admin=$(grep -oE 'admin http://[0-9.:]+' "$work/log" | cut -d' ' -f2)
-}
-ctl() { "$ctl" --control "$work/run/control" "$@"; }
 adapter() { ctl adapter "$@" >"$work/out" 2>"$work/err"; }
 refuses() { # TEXT ARGUMENT...
 	local text=$1
@@ -97,24 +53,13 @@ refuses() { # TEXT ARGUMENT...
 	adapter "$@"
 	[ $? = 1 ] && grep -qF -- "$text" "$work/err"
 }
-ask() { curl -sS -m 60 -H 'content-type: application/json' "$@"; }
 completion() { # MODEL MAX_TOKENS: the status, the body in $work/reply
 	ask -o "$work/reply" -w '%{http_code}' "$api/v1/completions" -d \
 		"{\"model\":\"$1\",\"prompt\":\"hello\",\"max_tokens\":$2,\"ignore_eos\":true}"
 }
 serves() { [ "$(completion "$1" 3)" = 200 ] && grep -q '"completion_tokens":3' "$work/reply"; }
 unknown() { [ "$(completion "$1" 3)" = 404 ] && grep -q '"code":"model_not_found"' "$work/reply"; }
-# A streamed answer in the background; $stream is its process.
-stream() { # FILE MODEL MAX_TOKENS
-	: >"$1"
-	curl -sSN -m 60 -o "$1" "$api/v1/completions" 2>"$1.err" -d \
-		"{\"model\":\"$2\",\"prompt\":\"hello\",\"max_tokens\":$3,\"stream\":true,\"ignore_eos\":true}" &
-	stream=$!
-	eventually grep -q '"text":"' "$1"
-}
 whole() { grep -qx 'data: \[DONE\]' "$1" && grep -q '"finish_reason":"length"' "$1"; }
-pid_of() { ctl info | sed -n "s/^$1\.pid: //p"; }
-ready() { [ "$(ctl info | grep -c '\.state: ready')" = 3 ]; }
 listed() { ctl adapter list | grep -qE -- "$1"; }
 not_listed() { ! listed "$1"; }
 both_resident() { # NAME
@@ -332,5 +277,4 @@ rm -rf "$root/big" "$work/broken" && cp -r "$root/a1" "$work/broken" && truncate
 [ $? = 1 ] && grep -q 'adapter "broken": .*broken' "$work/err" && [ ! -e "$work/run/control" ]
 verdict start__a_bad_adapter_is_named $?
 
-echo "suite adapters_node_$device: $passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+suite "adapters_node_$device"

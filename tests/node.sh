@@ -3,41 +3,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # usage: tests/node.sh BUILD   (ends with the line that tests/run.sh reads)
 set -u
-notify=
 heddled=$1/heddled ctl=$1/heddlectl
-work=$(mktemp -d)
-node=
-finish() {
-	[ -z "$node" ] || kill -9 "$node" 2>/dev/null
-	rm -rf "$work"
-}
-trap finish EXIT
-passed=0 failed=0
-verdict() { # NAME STATUS
-	if [ "$2" = 0 ]; then
-		passed=$((passed + 1))
-		echo "  Test: $1 ...passed"
-	else
-		failed=$((failed + 1))
-		echo "  Test: $1 ...FAILED"
-		tail -n 5 "$work/log" "$work/out" "$work/err" 2>/dev/null
-	fi
-}
-command -v curl >/dev/null || {
-	echo "SKIP: needs curl"
-	exit 77
-}
+. tests/user_node.sh
 
 # --- a model without weights -----------------------------------------------------
+woven_model
 model=$work/model
-mkdir "$model"
-cp tests/golden-text/qwen/tokenizer.json "$model/"
-cp tests/golden-text/chat/chatml.jinja "$model/chat_template.jinja"
-sed -e 's/"vocab_size": *[0-9]*/"vocab_size": 904/' \
-	-e 's/"bos_token_id": *[0-9]*/"bos_token_id": 900/' \
-	-e 's/"eos_token_id": *[0-9]*/"eos_token_id": 902/' \
-	-e 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 100000/' \
-	tests/golden/qwen3_moe/config.json >"$model/config.json"
 cat >"$work/heddle.yaml" <<-EOF
 	config-version: 1
 	model: $model
@@ -54,40 +25,10 @@ cat >"$work/heddle.yaml" <<-EOF
 EOF
 
 # --- helpers ------------------------------------------------------------------------
-# Until COMMAND succeeds; a minute is for a slow machine, not for the product.
-eventually() {
-	local end=$((SECONDS + 60))
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.02
-	done
-}
-logged() { grep -qF -- "$1" "$work/log"; }
 gone() { ! kill -0 "$1" 2>/dev/null; }
-start() {
-	: >"$work/log"
-	env -u NOTIFY_SOCKET ${notify:+NOTIFY_SOCKET="$notify"} \
-		"$heddled" -c "$work/heddle.yaml" >"$work/log" 2>&1 &
-	node=$!
-	eventually logged "ready: " || return 1
-	api=$(grep -oE 'api https?://[0-9.:]+' "$work/log" | cut -d' ' -f2)
-	admin=$(grep -oE 'admin http://[0-9.:]+' "$work/log" | cut -d' ' -f2)
-}
-ctl() { "$ctl" --control "$work/run/control" "$@"; }
-ask() { curl -sS -m 60 -H 'content-type: application/json' "$@"; }
 completion() { # MAX_TOKENS [OPTION OF CURL]
 	ask ${2:-} "$api/v1/completions" -d "{\"model\":\"woven\",\"prompt\":\"hello\",\"max_tokens\":$1}"
 }
-# A streamed answer in the background; $stream is its process.
-stream() { # FILE MAX_TOKENS
-	: >"$1"
-	curl -sSN -m 60 -o "$1" "$api/v1/completions" 2>"$1.err" -d \
-		"{\"model\":\"woven\",\"prompt\":\"hello\",\"max_tokens\":$2,\"stream\":true}" &
-	stream=$!
-	eventually grep -q '"text":"' "$1"
-}
-pid_of() { ctl info | sed -n "s/^$1\.pid: //p"; }
-ready() { [ "$(ctl info | grep -c '\.state: ready')" = 3 ]; }
 reply_is() { [ "$(curl -s -m 10 -o /dev/null -w '%{http_code}' "$1")" = "$2" ]; }
 children() { pgrep -P "$node" | wc -l; }
 end_node() { # STATUS
@@ -186,9 +127,9 @@ eventually reply_is "$api/v1/models" 200
 verdict reload__and_out_of_it $?
 
 # --- roles that die -------------------------------------------------------------------------
-stream "$work/a" 60000
+stream "$work/a" woven 60000
 first=$stream
-stream "$work/b" 60000
+stream "$work/b" woven 60000
 second=$stream
 descriptors=$(ls "/proc/$node/fd" | wc -l)
 kill -9 "$(pid_of rank0)"
@@ -203,7 +144,7 @@ verdict engine_killed__its_requests_get_an_error $?
 eventually ready && completion 50 | grep -q '"completion_tokens":50' &&
 	eventually reply_is "$admin/ready" 200
 verdict engine_killed__serves_again $?
-stream "$work/a" 60000
+stream "$work/a" woven 60000
 kill -9 "$(pid_of dataplane)"
 wait "$stream"
 [ $? != 0 ] && completion 5 | grep -q '"completion_tokens":5' && eventually ready
@@ -221,7 +162,7 @@ eventually reply_is "$admin/health" 200 && [ "$red" = 0 ]
 verdict engine_stopped__health_goes_red_and_back $?
 
 # --- the end --------------------------------------------------------------------------------
-stream "$work/a" 4000
+stream "$work/a" woven 4000
 kill -TERM "$node"
 eventually reply_is "$api/ready" 503
 completion 3 -i >"$work/out" 2>"$work/err"
@@ -237,7 +178,7 @@ verdict sigterm__open_requests_end $?
 end_node 0 && leftovers
 verdict sigterm__nothing_is_left $?
 start
-stream "$work/a" 60000
+stream "$work/a" woven 60000
 kill -TERM "$node"
 eventually logged "draining"
 kill -TERM "$node"
@@ -245,7 +186,7 @@ wait "$stream"
 end_node 0 && leftovers && ! grep -q 'DONE' "$work/a"
 verdict second_sigterm__is_quick $?
 start
-stream "$work/a" 60000
+stream "$work/a" woven 60000
 ctl shutdown | grep -qx ok
 wait "$stream"
 end_node 0 && leftovers
@@ -345,5 +286,4 @@ wait "$manager"
 grep -q "^READY=1 STATUS=serving woven" "$work/notices" && grep -q "^STOPPING=1" "$work/notices"
 verdict notify__ready_reloading_stopping $?
 
-echo "suite node_sh: $passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+suite node_sh
