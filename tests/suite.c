@@ -1,6 +1,7 @@
 /* suite.c - the frame of every test program (cases -> CUnit) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <CUnit/Basic.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -75,6 +76,17 @@ void *suite_calloc(size_t count, size_t size_bytes)
 		abort();
 	}
 	return memory;
+}
+
+uint32_t suite_count_descriptors(void)
+{
+	DIR *list = opendir("/proc/self/fd");
+	uint32_t count = 0;
+
+	while (readdir(list))
+		count++;
+	closedir(list);
+	return count;
 }
 
 void suite_skip(const char *reason)

@@ -49,6 +49,9 @@ float suite_gauss(uint64_t *state);
 /* Zeroed memory, or the end of the test program: never NULL. */
 void *suite_calloc(size_t count, size_t size_bytes);
 
+/* Descriptors that this process holds, the one that counts among them. */
+uint32_t suite_count_descriptors(void);
+
 /* Record a skip with its reason; shown loudly at the end. */
 void suite_skip(const char *reason);
 

@@ -5,7 +5,6 @@
  * binds requests by a copy of the table that lags behind, and lets ranks die.
  * Whatever the order, a request must find what it was bound to.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -222,17 +221,6 @@ static void close_world(struct world *w)
 	close(w->fd);
 }
 
-static uint32_t count_descriptors(void)
-{
-	DIR *list = opendir("/proc/self/fd");
-	uint32_t count = 0;
-
-	while (readdir(list))
-		count++;
-	closedir(list);
-	return count;
-}
-
 static struct adapter_files some_files(void)
 {
 	struct adapter_files files;
@@ -369,7 +357,7 @@ static void test_load__names(void)
 		"", "-a", "a b", "a\nb", "a\"", "a\\", "\xff", "a\x7f"};
 	static struct world w;
 	char longest[ADAPTER_NAME_BYTES + 1];
-	uint32_t before = count_descriptors();
+	uint32_t before = suite_count_descriptors();
 
 	open_world(&w);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -384,7 +372,7 @@ static void test_load__names(void)
 	longest[ADAPTER_NAME_BYTES - 1] = '\0';
 	CU_ASSERT_NOT_EQUAL(order(&w, longest, LOAD, NULL), 0);
 	close_world(&w);
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 }
 
 static void test_load__as_many_as_there_are_numbers(void)
@@ -702,7 +690,7 @@ static void finish_all(struct world *w)
 static void test_send__the_nth_fails_for_every_n(void)
 {
 	static struct world w;
-	uint32_t before = count_descriptors();
+	uint32_t before = suite_count_descriptors();
 
 	for (int n = 0;; n++) {
 		open_world(&w);
@@ -725,7 +713,7 @@ static void test_send__the_nth_fails_for_every_n(void)
 		if (w.fail_in >= 0)
 			break;
 	}
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 }
 
 /* --- anything in any order ------------------------------------------------------------------- */
@@ -831,7 +819,7 @@ static void test_random__a_request_finds_what_it_is_bound_to(void)
 {
 	static struct world w;
 	uint64_t random = suite_seed(20260901);
-	uint32_t before = count_descriptors();
+	uint32_t before = suite_count_descriptors();
 
 	open_world(&w);
 	for (uint32_t step = 0; step < 30000; step++) {
@@ -881,7 +869,7 @@ static void test_random__a_request_finds_what_it_is_bound_to(void)
 		w.binds);
 	CU_ASSERT_TRUE(w.binds > 300);
 	close_world(&w);
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 }
 
 int main(void)

@@ -1,7 +1,6 @@
 /* test_node.c - a whole node in one process: setup, roles as threads, HTTP */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -122,30 +121,19 @@ static void remove_place(struct place *place)
 	free(place->setup);
 }
 
-static int count_descriptors(void)
-{
-	DIR *list = opendir("/proc/self/fd");
-	int count = 0;
-
-	while (readdir(list))
-		count++;
-	closedir(list);
-	return count;
-}
-
 /* --- setups -------------------------------------------------------------------------- */
 
 static void test_node_setup_open__facts_of_the_model(void)
 {
 	struct place place;
 	struct error err = {0};
-	int before;
+	uint32_t before;
 
 	make_place(&place);
 	write_file(&place, "generation_config.json",
 		"{\"eos_token_id\":[902,900],\"do_sample\":true,"
 		"\"temperature\":0.5,\"top_k\":7}");
-	before = count_descriptors();
+	before = suite_count_descriptors();
 	CU_ASSERT_EQUAL_FATAL(
 		node_setup_open(&place.options, place.setup, &err), 0);
 	CU_ASSERT_EQUAL(place.setup->front.model.vocab, VOCAB);
@@ -165,7 +153,7 @@ static void test_node_setup_open__facts_of_the_model(void)
 	CU_ASSERT_EQUAL(place.setup->front.listener_count, 2);
 	CU_ASSERT_EQUAL(place.setup->front.listeners[1].service, FRONT_ADMIN);
 	node_setup_close(place.setup);
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 	remove_place(&place);
 }
 
@@ -175,20 +163,20 @@ static void expect_refusal(
 {
 	struct place place;
 	struct error err = {0};
-	int before;
+	uint32_t before;
 
 	make_place(&place);
 	if (id < OPTION_ID_COUNT)
 		set(&place, id, text);
 	else
 		write_file(&place, "config.json", text);
-	before = count_descriptors();
+	before = suite_count_descriptors();
 	CU_ASSERT_NOT_EQUAL(
 		node_setup_open(&place.options, place.setup, &err), 0);
 	if (!strstr(err.text, error))
 		printf("\n  got  %s\n  want %s\n", err.text, error);
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, error));
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 	remove_place(&place);
 }
 
@@ -216,7 +204,7 @@ static void test_node_setup_open__ranks_that_compute(void)
 	struct place place;
 	struct error err = {0};
 	struct node_threads *threads;
-	int before;
+	uint32_t before;
 
 	make_place(&place);
 	write_file(&place, "model.safetensors", "weights");
@@ -224,7 +212,7 @@ static void test_node_setup_open__ranks_that_compute(void)
 	place.options.value[OPTION_DEVICE].source = OPTION_DEFAULT;
 	set(&place, OPTION_DEVICE, "cpu,null,cpu");
 	set(&place, OPTION_KV_TOKENS, "1000");
-	before = count_descriptors();
+	before = suite_count_descriptors();
 	CU_ASSERT_EQUAL_FATAL(
 		node_setup_open(&place.options, place.setup, &err), 0);
 	CU_ASSERT_EQUAL(place.setup->cpu_count, 2);
@@ -240,14 +228,14 @@ static void test_node_setup_open__ranks_that_compute(void)
 	CU_ASSERT_EQUAL(
 		node_threads_start(place.setup, &threads, &err), -ENOTSUP);
 	node_setup_close(place.setup);
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 	error_clear(&err);
 	set(&place, OPTION_CPU_SEQUENCES, "100");
 	set(&place, OPTION_CPU_ROWS, "99");
 	CU_ASSERT_EQUAL(
 		node_setup_open(&place.options, place.setup, &err), -EINVAL);
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "cpu-rows: 99"));
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 	remove_place(&place);
 }
 
@@ -351,7 +339,7 @@ struct stage {
 	struct place place;
 	struct node_threads *node;
 	const char *api, *admin;
-	int descriptors; /* before */
+	uint32_t descriptors; /* before */
 };
 
 static void open_stage(struct stage *stage, const char *step_us)
@@ -360,7 +348,7 @@ static void open_stage(struct stage *stage, const char *step_us)
 
 	make_place(&stage->place);
 	set(&stage->place, OPTION_NULL_STEP_US, step_us);
-	stage->descriptors = count_descriptors();
+	stage->descriptors = suite_count_descriptors();
 	CU_ASSERT_EQUAL_FATAL(node_setup_open(&stage->place.options,
 				      stage->place.setup, &err),
 		0);
@@ -389,7 +377,7 @@ static void close_stage(struct stage *stage)
 			0);
 	CU_ASSERT_EQUAL(node_threads_stop(stage->node, &err), 0);
 	node_setup_close(stage->place.setup);
-	CU_ASSERT_EQUAL(count_descriptors(), stage->descriptors);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), stage->descriptors);
 	remove_place(&stage->place);
 }
 

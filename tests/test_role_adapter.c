@@ -1,6 +1,5 @@
 /* test_role_adapter.c - a rank's mail over its channel, and answers back */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,17 +12,6 @@
 
 #include "control/role.h"
 #include "tests/suite.h"
-
-static uint32_t count_descriptors(void)
-{
-	DIR *list = opendir("/proc/self/fd");
-	uint32_t count = 0;
-
-	while (readdir(list))
-		count++;
-	closedir(list);
-	return count;
-}
 
 static void open_pair(int pair[2])
 {
@@ -111,13 +99,13 @@ static void check_files(uint32_t weight_count, bool config)
 
 static void test_role_adapter__a_load_with_its_files(void)
 {
-	uint32_t before = count_descriptors();
+	uint32_t before = suite_count_descriptors();
 
 	check_files(1, false);
 	check_files(2, true);
 	check_files(ROLE_ADAPTER_FILE_COUNT_MAX - 1, false);
 	check_files(ROLE_ADAPTER_FILE_COUNT_MAX - 2, true);
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 }
 
 static void test_role_adapter__a_drop_has_none(void)
@@ -161,7 +149,7 @@ static void test_role_adapter__too_many_files_are_named(void)
 static void test_role_adapter__full_and_foreign(void)
 {
 	struct engine_command command = command_of(files_of(2, true)), got;
-	uint32_t before = count_descriptors();
+	uint32_t before = suite_count_descriptors();
 	struct role_message message;
 	struct role_fds fds = {.fd = {0}, .count = 0};
 	int pair[2], rc;
@@ -171,7 +159,7 @@ static void test_role_adapter__full_and_foreign(void)
 		rc = role_adapter_send(pair[0], &command);
 	while (rc == 0);
 	CU_ASSERT_EQUAL(rc, -EAGAIN);
-	CU_ASSERT_EQUAL(count_descriptors(), before + 2);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before + 2);
 	CU_ASSERT_EQUAL_FATAL(role_receive(pair[1], &message, &fds), 1);
 	/* One file less than the letter says. */
 	close(fds.fd[--fds.count]);
@@ -186,7 +174,7 @@ static void test_role_adapter__full_and_foreign(void)
 	CU_ASSERT_EQUAL(role_adapter_take(&fds, &got), -EINVAL);
 	close(pair[0]);
 	close(pair[1]);
-	CU_ASSERT_EQUAL(count_descriptors(), before);
+	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 	adapter_files_close(&command.files);
 }
 
