@@ -3,10 +3,14 @@
 /*
  * Parts, each with a node of its own, freshly started:
  *   ceiling   streams as fast as they go, beside the bare loop
- *   paced     the same at half of that rate: delay from token to socket
+ *   steady    the highest rate at which nine in ten tokens of a step are on
+ *             their sockets before those of the next step come
+ *   paced     streams at half of that rate: delay from token to socket
  *   many      10,000 streams at half of that rate, exact to the byte
  *   prompts   the paced streams while prompts of 100 kB and 1 MB come
  *   idle      what a connection costs that has been used and is kept
+ * A ceiling says nothing of delays: tokens that wait for each other go out
+ * together, and so as many as that are never seen one by one.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -23,9 +27,13 @@
 #include "bench/report.h"
 
 #define DELAY_METRIC "heddle_token_to_socket_seconds"
-#define ROWS_PER_RANK_MAX 4096
+#define ROWS_PER_RANK_MAX 1024 /* a step's tokens come in one burst */
 #define START_RATE 20000.0 /* streams per second, as they are opened */
 #define RUN_S 6.0 /* how long a paced part streams, unless said */
+#define STEADY_RUN_S 2.0
+#define STEADY_FACTOR 0.8 /* from one rate to the next that is tried */
+#define STEADY_TRY_COUNT 12
+#define STEADY_SHARE 0.8 /* of the events that were due: first steps are late */
 #define BARE_NAME "bare io_uring loop"
 
 /* What is aimed at. */
@@ -40,7 +48,8 @@ enum part {
 	PART_MANY = 4,
 	PART_PROMPTS = 8,
 	PART_IDLE = 16,
-	PART_ALL = 31
+	PART_STEADY = 32,
+	PART_ALL = 63
 };
 
 struct session {
@@ -50,7 +59,8 @@ struct session {
 	double seconds; /* of a paced part */
 	bool quiet;
 	int signal_fd;
-	double ceiling; /* events per second, measured or given */
+	double ceiling; /* events per second, 0 = not measured */
+	double steady; /* the same, measured or given */
 	double bare; /* events per CPU second of the bare loop, 0 = unknown */
 	double paced_p99_ms; /* of the paced part, 0 = not measured */
 	bool missed;
@@ -159,30 +169,66 @@ static struct frontend_load load_of(const struct session *session,
 struct costs {
 	double front_s, node_s;
 	struct frontend_outcome outcome;
-	double delay_p99_s; /* token to socket */
+	double delay_p90_s, delay_p99_s; /* token to socket */
+	double stolen_s; /* processor time that went to other machines */
 };
+
+/* Delays are counted from when all streams are open: opening has its own. */
+struct delays {
+	const struct bench_node *node;
+	struct frontend_histogram before;
+	struct error err;
+	int rc;
+};
+
+static void begin_delays(void *arg)
+{
+	struct delays *d = arg;
+
+	d->rc = frontend_histogram_get(
+		&d->node->admin, DELAY_METRIC, &d->before, &d->err);
+}
+
+static int end_delays(
+	struct session *session, struct delays *d, struct costs *out)
+{
+	struct frontend_histogram after;
+
+	if (d->rc)
+		return error_set(&session->err, -d->rc, "%s", d->err.text);
+	d->rc = frontend_histogram_get(
+		&d->node->admin, DELAY_METRIC, &after, &session->err);
+	if (d->rc)
+		return d->rc;
+	out->delay_p90_s =
+		frontend_histogram_percentile(&d->before, &after, 90);
+	out->delay_p99_s =
+		frontend_histogram_percentile(&d->before, &after, 99);
+	return 0;
+}
 
 static int run_load(struct session *session, const struct bench_node *node,
 	const struct frontend_load *load, struct costs *out)
 {
-	struct frontend_histogram before, after;
-	int rc = frontend_histogram_get(
-		&node->admin, DELAY_METRIC, &before, &session->err);
+	struct delays delays = {.node = node, .rc = -ENODATA};
+	struct frontend_load noted = *load;
+	int rc;
 
-	if (rc)
-		return rc;
+	noted.all_open = begin_delays;
+	noted.all_open_arg = &delays;
 	out->front_s = bench_cpu_s(node->front_pid);
 	out->node_s = bench_node_cpu_s(node);
-	rc = frontend_load_run(load, &out->outcome, &session->err);
+	out->stolen_s = bench_stolen_s();
+	rc = frontend_load_run(&noted, &out->outcome, &session->err);
 	out->front_s = bench_cpu_s(node->front_pid) - out->front_s;
 	out->node_s = bench_node_cpu_s(node) - out->node_s;
-	if (rc == 0)
-		rc = frontend_histogram_get(
-			&node->admin, DELAY_METRIC, &after, &session->err);
-	if (rc == 0)
-		out->delay_p99_s =
-			frontend_histogram_percentile(&before, &after, 99);
-	return rc;
+	out->stolen_s = bench_stolen_s() - out->stolen_s;
+	return rc ? rc : end_delays(session, &delays, out);
+}
+
+static double events_per_s(const struct costs *costs)
+{
+	return (double)costs->outcome.event_count / costs->outcome.duration_s;
 }
 
 /* --- ceiling --------------------------------------------------------------- */
@@ -262,52 +308,100 @@ static int part_ceiling(struct session *session)
 	if (rc == 0)
 		rc = run_bare(session, &recording, &bare_rate);
 	if (rc == 0) {
-		session->ceiling = (double)costs.outcome.event_count /
-				   costs.outcome.duration_s;
+		session->ceiling = events_per_s(&costs);
 		report_ceiling(session, &costs, bare_rate);
 	}
 	serve_bytes_release(&recording);
 	return rc;
 }
 
-/* --- paced, and prompts ---------------------------------------------------- */
+/* --- a rate ---------------------------------------------------------------- */
 
-/* Tokens per stream so that all of them take about as long as a part lasts. */
-static uint32_t tokens_for(
-	const struct session *session, uint32_t streams, double rate)
+/* Streams at `rate` events a second in all, for about `seconds`. */
+struct pace {
+	uint32_t streams;
+	double rate, seconds;
+	double open_rate; /* streams per second, as they are opened */
+	struct frontend_intruders intruders;
+};
+
+/* Tokens per stream, so that all streams run together for some seconds. */
+static uint32_t tokens_for(const struct pace *pace)
 {
-	double tokens = rate * session->seconds / streams;
+	double seconds = pace->seconds + pace->streams / pace->open_rate;
+	double tokens = pace->rate * seconds / pace->streams;
 
 	return tokens > 4 ? (uint32_t)tokens : 4;
 }
 
-static int run_paced(struct session *session,
-	const struct frontend_intruders *intruders, struct costs *out)
+static int run_pace(
+	struct session *session, const struct pace *pace, struct costs *out)
 {
-	double rate = session->ceiling / 2;
 	struct bench_node node;
 	struct frontend_load load;
 	uint64_t hashes[FRONTEND_SEED_COUNT];
-	uint32_t tokens = tokens_for(session, session->streams, rate);
-	int rc = start_node(session, session->streams, rate, &node);
+	uint32_t tokens = tokens_for(pace);
+	int rc = start_node(session, pace->streams, pace->rate, &node);
 
 	if (rc)
 		return rc;
 	rc = frontend_references(&node.api, tokens, hashes, &session->err);
 	load = load_of(session, &node.api, tokens);
+	load.stream_count = pace->streams;
+	load.rate = pace->open_rate;
 	load.hashes = hashes;
-	load.intruders = *intruders;
+	load.intruders = pace->intruders;
 	if (rc == 0)
 		rc = run_load(session, &node, &load, out);
 	bench_node_stop(&node);
 	return rc;
 }
 
+/* What other machines took of this one, which delays nobody's fault made. */
+static void report_stolen(
+	struct session *session, const char *name, const struct costs *costs)
+{
+	double all_s = costs->outcome.duration_s *
+		       (double)sysconf(_SC_NPROCESSORS_ONLN);
+
+	plain(session, name, 100 * costs->stolen_s / all_s, "%");
+}
+
+/* --- steady ---------------------------------------------------------------- */
+
+static int part_steady(struct session *session)
+{
+	double rate = session->ceiling;
+	struct costs costs;
+
+	for (uint32_t i = 0; i < STEADY_TRY_COUNT; i++) {
+		const struct pace pace = {
+			session->streams, rate, STEADY_RUN_S, START_RATE, {0}};
+		double step_s = session->streams / rate;
+		int rc = run_pace(session, &pace, &costs);
+
+		if (rc == 0)
+			rc = require_whole(session, "steady", &costs.outcome);
+		if (rc)
+			return rc;
+		if (events_per_s(&costs) >= STEADY_SHARE * rate &&
+			costs.delay_p90_s <= step_s)
+			break;
+		rate *= STEADY_FACTOR;
+	}
+	session->steady = rate;
+	plain(session, "frontend.steady_events_per_s", rate, "1/s");
+	return 0;
+}
+
+/* --- paced, and prompts ---------------------------------------------------- */
+
 static int part_paced(struct session *session)
 {
-	const struct frontend_intruders none = {0};
+	const struct pace pace = {session->streams, session->steady / 2,
+		session->seconds, START_RATE, {0}};
 	struct costs costs;
-	int rc = run_paced(session, &none, &costs);
+	int rc = run_pace(session, &pace, &costs);
 
 	if (rc == 0)
 		rc = require_whole(session, "paced", &costs.outcome);
@@ -315,28 +409,29 @@ static int part_paced(struct session *session)
 		return rc;
 	session->paced_p99_ms = costs.delay_p99_s * 1e3;
 	beside_bare(session, "frontend.paced_events_per_cpu_s",
-		(double)costs.outcome.event_count / costs.front_s,
-		CEILING_SHARE);
-	plain(session, "frontend.paced_events_per_s",
-		(double)costs.outcome.event_count / costs.outcome.duration_s,
+		(double)costs.outcome.event_count / costs.front_s, 0);
+	plain(session, "frontend.paced_events_per_s", events_per_s(&costs),
 		"1/s");
 	bounded(session, "frontend.paced_delay_p99", session->paced_p99_ms,
 		"ms", DELAY_LIMIT_MS);
 	plain(session, "frontend.paced_itl_p99", costs.outcome.itl_p99_s * 1e3,
 		"ms");
+	report_stolen(session, "frontend.paced_stolen", &costs);
 	return 0;
 }
 
 static int part_prompts(struct session *session)
 {
-	const struct frontend_intruders intruders = {.count = 10,
-		.from_ns = (uint64_t)(session->seconds * 1e9 / 6),
-		.every_ns = (uint64_t)(session->seconds * 1e9 / 30),
-		.small_bytes = 100000,
-		.large_bytes = 1000000};
+	const struct pace pace = {session->streams, session->steady / 2,
+		session->seconds, START_RATE,
+		{.count = 10,
+			.from_ns = (uint64_t)(session->seconds * 1e9 / 6),
+			.every_ns = (uint64_t)(session->seconds * 1e9 / 30),
+			.small_bytes = 100000,
+			.large_bytes = 1000000}};
 	struct costs costs;
 	double p99_ms, more_ms;
-	int rc = run_paced(session, &intruders, &costs);
+	int rc = run_pace(session, &pace, &costs);
 
 	if (rc == 0)
 		rc = require_whole(session, "prompts", &costs.outcome);
@@ -351,6 +446,7 @@ static int part_prompts(struct session *session)
 		bounded(session, "frontend.prompts_delay_more",
 			more_ms > 0.001 ? more_ms : 0.001, "ms",
 			PROMPT_LIMIT_MS);
+	report_stolen(session, "frontend.prompts_stolen", &costs);
 	return 0;
 }
 
@@ -358,24 +454,11 @@ static int part_prompts(struct session *session)
 
 static int part_many(struct session *session)
 {
-	double rate = session->ceiling / 2;
-	struct bench_node node;
-	struct frontend_load load;
+	const struct pace pace = {session->many, session->steady / 2,
+		session->seconds, START_RATE / 4, {0}};
 	struct costs costs;
-	uint64_t hashes[FRONTEND_SEED_COUNT];
-	uint32_t tokens = tokens_for(session, session->many, rate);
-	int rc = start_node(session, session->many, rate, &node);
+	int rc = run_pace(session, &pace, &costs);
 
-	if (rc)
-		return rc;
-	rc = frontend_references(&node.api, tokens, hashes, &session->err);
-	load = load_of(session, &node.api, tokens);
-	load.stream_count = session->many;
-	load.rate = START_RATE / 4;
-	load.hashes = hashes;
-	if (rc == 0)
-		rc = run_load(session, &node, &load, &costs);
-	bench_node_stop(&node);
 	if (rc == 0)
 		rc = require_whole(session, "many", &costs.outcome);
 	if (rc)
@@ -384,13 +467,13 @@ static int part_many(struct session *session)
 		"streams");
 	plain(session, "frontend.many_at_once",
 		(double)costs.outcome.peak_in_flight, "streams");
-	plain(session, "frontend.many_events_per_s",
-		(double)costs.outcome.event_count / costs.outcome.duration_s,
+	plain(session, "frontend.many_events_per_s", events_per_s(&costs),
 		"1/s");
 	bounded(session, "frontend.many_delay_p99", costs.delay_p99_s * 1e3,
 		"ms", DELAY_LIMIT_MS);
 	plain(session, "frontend.many_itl_p99", costs.outcome.itl_p99_s * 1e3,
 		"ms");
+	report_stolen(session, "frontend.many_stolen", &costs);
 	return 0;
 }
 
@@ -489,7 +572,7 @@ static const struct {
 	enum part part;
 	int (*run)(struct session *session);
 } parts[] = {{"ceiling", PART_CEILING, part_ceiling},
-	{"paced", PART_PACED, part_paced},
+	{"steady", PART_STEADY, part_steady}, {"paced", PART_PACED, part_paced},
 	{"prompts", PART_PROMPTS, part_prompts}, {"many", PART_MANY, part_many},
 	{"idle", PART_IDLE, part_idle}};
 
@@ -500,15 +583,16 @@ static void usage(FILE *out)
 	fprintf(out,
 		"usage: heddle-bench frontend --heddled PATH --model DIR "
 		"[OPTION...]\n\n"
-		"  --parts LIST      of ceiling,paced,prompts,many,idle "
-		"(default: all)\n"
+		"  --parts LIST      of ceiling,steady,paced,prompts,many,idle "
+		"(default:\n"
+		"                    all)\n"
 		"  --streams N       of ceiling, paced and prompts (default "
 		"1024)\n"
 		"  --tokens N        per stream of ceiling (default 1000)\n"
 		"  --many N          streams of many (default 10000)\n"
 		"  --idle N          connections of idle (default 4000)\n"
 		"  --seconds S       of paced, prompts and many (default 6)\n"
-		"  --ceiling RATE    events/s, where ceiling is not measured\n"
+		"  --steady RATE     events/s, where steady is not measured\n"
 		"  --text-workers N  of heddled (default 1)\n"
 		"  --threads N       of the client (default 1)\n"
 		"  --json FILE       write the figures\n"
@@ -570,8 +654,8 @@ static bool parse_option(struct session *session, int id, char *text)
 	case 'p':
 		return parse_parts(text, &session->parts);
 	case 'c':
-		session->ceiling = strtod(text, &end);
-		return *end == '\0' && session->ceiling >= 1;
+		session->steady = strtod(text, &end);
+		return *end == '\0' && session->steady >= 1;
 	case 'S':
 		session->seconds = strtod(text, &end);
 		return *end == '\0' && session->seconds >= 0.1 &&
@@ -593,7 +677,7 @@ static int parse(struct session *session, int argc, char **argv)
 		{"tokens", required_argument, NULL, 't'},
 		{"many", required_argument, NULL, 'm'},
 		{"idle", required_argument, NULL, 'i'},
-		{"ceiling", required_argument, NULL, 'c'},
+		{"steady", required_argument, NULL, 'c'},
 		{"seconds", required_argument, NULL, 'S'},
 		{"text-workers", required_argument, NULL, 'w'},
 		{"threads", required_argument, NULL, 'n'},
@@ -615,10 +699,13 @@ static int parse(struct session *session, int argc, char **argv)
 	if (optind < argc || !session->heddled || !session->model)
 		return error_set(&session->err, EINVAL,
 			"want --heddled PATH and --model DIR");
-	if (!(session->parts & PART_CEILING) && session->ceiling <= 0 &&
-		session->parts != PART_IDLE)
+	if ((session->parts & PART_STEADY) && !(session->parts & PART_CEILING))
 		return error_set(&session->err, EINVAL,
-			"without the part ceiling, say --ceiling RATE");
+			"the part steady begins where the part ceiling ends");
+	if (!(session->parts & PART_STEADY) && session->steady <= 0 &&
+		(session->parts & (PART_PACED | PART_MANY | PART_PROMPTS)))
+		return error_set(&session->err, EINVAL,
+			"without the part steady, say --steady RATE");
 	return 0;
 }
 

@@ -258,7 +258,10 @@ int frontend_load_run(const struct frontend_load *load,
 		.timeout_ns = TIMEOUT_NS,
 		.retry_max = RETRY_COUNT,
 		.progress = load->progress,
-		.signal_fd = load->signal_fd};
+		.signal_fd = load->signal_fd,
+		.note = load->all_open,
+		.note_arg = load->all_open_arg,
+		.note_ns = (uint64_t)(load->stream_count * 1e9 / load->rate)};
 	int rc = make_plan(load, &plan);
 
 	memset(out, 0, sizeof(*out));

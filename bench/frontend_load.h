@@ -31,6 +31,9 @@ struct frontend_load {
 	uint32_t thread_count;
 	bool progress;
 	int signal_fd;
+	/* Called once, when all streams should have been opened. */
+	void (*all_open)(void *arg);
+	void *all_open_arg;
 };
 
 struct frontend_outcome {

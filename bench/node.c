@@ -59,6 +59,20 @@ double bench_node_cpu_s(const struct bench_node *node)
 	return sum;
 }
 
+double bench_stolen_s(void)
+{
+	FILE *file = fopen("/proc/stat", "re");
+	unsigned long long ticks = 0;
+
+	/* "cpu user nice system idle iowait irq softirq steal ..." */
+	if (file && fscanf(file, "cpu %*u %*u %*u %*u %*u %*u %*u %llu",
+			    &ticks) != 1)
+		ticks = 0;
+	if (file)
+		fclose(file);
+	return (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
 static uint64_t kilobytes(const char *status, const char *name)
 {
 	const char *line = strstr(status, name);

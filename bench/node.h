@@ -48,6 +48,12 @@ void bench_node_stop(struct bench_node *node);
 double bench_cpu_s(pid_t pid);
 double bench_node_cpu_s(const struct bench_node *node);
 
+/*
+ * Processor time that a hypervisor gave to others while this machine wanted
+ * it, so far and of all processors; 0 where the kernel does not say.
+ */
+double bench_stolen_s(void);
+
 /* Bytes in memory, with shared ones, without files' (VmRSS - RssFile). */
 uint64_t bench_memory_bytes(pid_t pid);
 

@@ -32,7 +32,7 @@ struct watch {
 	struct mono start;
 	atomic_bool stop;
 	int done_fd;
-	bool interrupted, is_terminal;
+	bool interrupted, is_terminal, noted;
 	uint64_t last_ns, last_done, last_tokens; /* of the last line */
 };
 
@@ -131,6 +131,9 @@ static int wait_ms(const struct watch *watch)
 
 	if (watch->setup->duration_ns && watch->setup->duration_ns < until_ns)
 		until_ns = watch->setup->duration_ns;
+	if (watch->setup->note && !watch->noted &&
+		watch->setup->note_ns < until_ns)
+		until_ns = watch->setup->note_ns;
 	return until_ns > now_ns ? (int)((until_ns - now_ns) / NS_PER_MS) + 1
 				 : 0;
 }
@@ -150,6 +153,15 @@ static bool read_signal(struct watch *watch)
 	return true;
 }
 
+static void note(struct watch *watch, uint64_t now_ns)
+{
+	if (!watch->setup->note || watch->noted ||
+		now_ns < watch->setup->note_ns)
+		return;
+	watch->noted = true;
+	watch->setup->note(watch->setup->note_arg);
+}
+
 static void watch_loops(struct watch *watch)
 {
 	struct pollfd fds[2] = {{.fd = watch->done_fd, .events = POLLIN},
@@ -167,6 +179,7 @@ static void watch_loops(struct watch *watch)
 		if (read_signal(watch) ||
 			(duration_ns && now_ns >= duration_ns))
 			atomic_store(&watch->stop, true);
+		note(watch, now_ns);
 		if (watch->setup->progress &&
 			now_ns - watch->last_ns >=
 				(watch->is_terminal ? 1 : 10) * NS_PER_S)

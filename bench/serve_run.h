@@ -22,6 +22,10 @@ struct serve_run_setup {
 	bool fresh;
 	bool progress;
 	int signal_fd; /* -1 = none */
+	/* Called once, by the caller's thread, note_ns after the start. */
+	void (*note)(void *arg);
+	void *note_arg;
+	uint64_t note_ns;
 };
 
 struct serve_run {

@@ -117,6 +117,15 @@ static void run_rows(struct null_engine *engine, struct mono now)
 	counter_add(&engine->rank.counters->rows_total, rows);
 }
 
+/* How much shorter the first step after a rest is: see null.h. */
+static uint64_t head_start_ns(const struct null_engine *engine)
+{
+	const struct rank *rank = &engine->rank;
+
+	return engine->options.step_us * NS_PER_US * rank->config.rank /
+	       rank->segment->shape.rank_count;
+}
+
 static void begin_step(struct null_engine *engine, struct mono now)
 {
 	uint64_t length = engine->options.step_us * NS_PER_US;
@@ -124,7 +133,7 @@ static void begin_step(struct null_engine *engine, struct mono now)
 	/* Steps that follow each other keep their pace. */
 	engine->step_begin_ns = now.ns - engine->last_end_ns <= length
 					? engine->last_end_ns
-					: now.ns;
+					: now.ns - head_start_ns(engine);
 	engine->step_end_ns = engine->step_begin_ns + length;
 	engine->in_step = true;
 }

@@ -14,7 +14,9 @@
  *        is read, and tokens do not depend on them.
  * Steps: up to row_count requests run, each gets one token a step. A step
  *        lasts step_us; with 0 the next one begins as soon as the token ring
- *        has taken the messages of the last.
+ *        has taken the messages of the last. The first step after a rest is
+ *        shorter by rank / ranks of it, so that ranks that begin together do
+ *        not all speak at the same moment ever after, as devices would not.
  * Trust: whatever is read from the segment is copied once and checked; a bad
  *        value fails its request, or is counted and dropped.
  * Threads: runs on the calling thread; *stop may be set by any.

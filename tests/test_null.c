@@ -479,8 +479,30 @@ static void test_null__deadlines_of_rows_and_of_those_who_wait(void)
 		CU_ASSERT_EQUAL(segment_slot(&stage.segment, i)->finish,
 			FINISH_DEADLINE);
 	}
-	CU_ASSERT_EQUAL(stage.told[0], 1499);
+	/* The first step of rank 1 of 2 was half a step. */
+	CU_ASSERT_EQUAL(stage.told[0], 1500);
 	CU_ASSERT_EQUAL(stage.told[1], 0);
+	close_stage(&stage);
+}
+
+static void test_null__ranks_that_begin_together_do_not_speak_together(void)
+{
+	struct engine_null_options options = default_options();
+	struct stage stage;
+
+	open_stage(&stage, &options); /* rank 1 of 2 */
+	for (uint32_t life = 0; life < 2; life++) {
+		const struct request_slot *slot = prepare(&stage, 0, 3);
+		uint64_t begin_ns = stage.now.ns;
+
+		tell(&stage, RING_SUBMIT, 0, 0);
+		run_for(&stage, 10 * STEP_NS); /* it ends, and rests */
+		CU_ASSERT_EQUAL(stage.done[0], 1);
+		CU_ASSERT_EQUAL(slot->engine_times.first_token_ns - begin_ns,
+			STEP_NS / 2);
+		CU_ASSERT_EQUAL(slot->engine_times.last_token_ns - begin_ns,
+			STEP_NS / 2 + 2 * STEP_NS);
+	}
 	close_stage(&stage);
 }
 
@@ -827,6 +849,8 @@ int main(void)
 		SUITE_CASE(null__logprobs_and_alternatives),
 		SUITE_CASE(null__cancel_and_finish_at),
 		SUITE_CASE(null__deadlines_of_rows_and_of_those_who_wait),
+		SUITE_CASE(
+			null__ranks_that_begin_together_do_not_speak_together),
 		SUITE_CASE(null__stale_messages_are_dropped),
 		SUITE_CASE(null__a_full_token_ring_holds_the_steps),
 		SUITE_CASE(null__bad_requests_fail_alone),
