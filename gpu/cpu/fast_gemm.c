@@ -22,7 +22,8 @@ struct step {
 	const float *x;
 	const unsigned char *w[2];
 	size_t count; /* columns, at most FAST_CHUNK */
-	float *sum; /* [rows][GEMM_WIDTH], added to */
+	float *sum; /* [rows][GEMM_WIDTH] */
+	bool is_first; /* sets the sums, which later ones add to */
 };
 
 /* Columns k and k + 1 of sixteen outputs; returns what comes next. */
@@ -104,6 +105,11 @@ KERNEL_FN void two_columns(struct place *at, struct vec (*sum)[2],
 	at->x += 2 * rows;
 }
 
+KERNEL_FN void put_sum(const struct step *step, float *to, const struct vec sum)
+{
+	vec_store(to, step->is_first ? sum : vec_add(vec_load(to), sum));
+}
+
 /*
  * The body of every kernel: rows, panels and type are constants in each.
  * Sums never leave the registers on the way through the chunk.
@@ -134,10 +140,9 @@ KERNEL_FN void run_step(const struct step *step, const enum dtype type,
 	for (size_t r = 0; r < rows; r++) {
 		float *to = out + r * GEMM_WIDTH;
 
-		vec_store(to, vec_add(vec_load(to), sum[r][0]));
+		put_sum(step, to, sum[r][0]);
 		if (panels > 1)
-			vec_store(to + VEC_LANES,
-				vec_add(vec_load(to + VEC_LANES), sum[r][1]));
+			put_sum(step, to + VEC_LANES, sum[r][1]);
 	}
 }
 
@@ -228,7 +233,8 @@ static void sweep_full(const struct sweep *sweep, int first, int panels)
 	size_t line = PANEL_ROWS * dtype_size(pair->type);
 
 	for (size_t k = 0; k < pair->cols; k += FAST_CHUNK) {
-		struct step step = {.count = chunk_count(k, pair->cols)};
+		struct step step = {.count = chunk_count(k, pair->cols),
+			.is_first = k == 0};
 		float *sum = sweep->sum[0] + (size_t)first * PANEL_ROWS;
 
 		for (int p = 0; p < panels; p++) {
@@ -293,7 +299,8 @@ static void sweep_part(const struct sweep *sweep, int panel)
 
 	for (size_t k = 0; k < pair->cols; k += FAST_CHUNK) {
 		float *sum = sweep->sum[0] + (size_t)panel * PANEL_ROWS;
-		struct step step = {.count = chunk_count(k, pair->cols)};
+		struct step step = {.count = chunk_count(k, pair->cols),
+			.is_first = k == 0};
 
 		widen(pair, panel, k, step.count, buffer);
 		step.w[0] = (const unsigned char *)buffer;
@@ -322,7 +329,6 @@ void FAST(gemm_sweep)(const struct gemm_pair *pair,
 		is_wide = is_wide && tiles[t].count <= WIDE_ROWS;
 	}
 	assert(rows <= GEMM_SWEEP_ROWS);
-	memset(sum, 0, rows * sizeof(*sum));
 	if (is_wide && pair->width[0] == PANEL_ROWS &&
 		pair->width[1] == PANEL_ROWS) {
 		sweep_full(&sweep, 0, 2);
@@ -354,17 +360,16 @@ void FAST(gemm_pack)(
 	const float *const *rows, uint32_t count, uint32_t cols, float *out)
 {
 	size_t whole = cols - cols % 4;
-	uint32_t r = 0;
 
-	for (; r + 4 <= count; r += 4) {
+	/* The last four rows may have been among those before. */
+	for (uint32_t r = 0; count >= 4 && r < count; r += 4) {
+		uint32_t first = r < count - 4 ? r : count - 4;
+
 		for (size_t k = 0; k < whole; k += 4)
-			pack_square(rows + r, count, k, out + r);
-		for (size_t k = whole; k < cols; k++)
-			for (uint32_t i = 0; i < 4; i++)
-				out[k * count + r + i] = rows[r + i][k];
+			pack_square(rows + first, count, k, out + first);
 	}
-	for (; r < count; r++)
-		for (size_t k = 0; k < cols; k++)
+	for (uint32_t r = 0; r < count; r++)
+		for (size_t k = count >= 4 ? whole : 0; k < cols; k++)
 			out[k * count + r] = rows[r][k];
 }
 

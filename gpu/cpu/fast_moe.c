@@ -396,7 +396,10 @@ static void store_out(struct work *work, size_t n, uint32_t width)
 				update(work, at, MATRIX_DOWN, n + left,
 					width - left, sum + PANEL_ROWS);
 		}
-		memcpy(out, sum, width * sizeof(*out));
+		vec_store_part(out, vec_load(sum), left);
+		if (width > left)
+			vec_store_part(out + left, vec_load(sum + PANEL_ROWS),
+				width - left);
 	}
 }
 
