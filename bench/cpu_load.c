@@ -89,12 +89,11 @@ int cpu_load_measure(const char *directory, enum cpu_isa isa,
 	uint32_t thread_count, uint32_t run_count, struct cpu_load_rates *out,
 	struct error *err)
 {
-	double loads[RUN_COUNT_MAX], one[RUN_COUNT_MAX], many[RUN_COUNT_MAX];
+	double loads[RUN_COUNT_MAX], shares[RUN_COUNT_MAX];
 	uint32_t lanes = thread_count < READER_LANE_COUNT_MAX
 				 ? thread_count
 				 : READER_LANE_COUNT_MAX;
 	struct model_files files;
-	double alone, together;
 	int rc;
 
 	assert(run_count >= 1 && run_count <= RUN_COUNT_MAX);
@@ -102,19 +101,21 @@ int cpu_load_measure(const char *directory, enum cpu_isa isa,
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; rc == 0 && i < run_count; i++) {
-		rc = read_once(&files, 1, &one[i], out, err);
+		double one = 0, many = 0;
+
+		rc = read_once(&files, 1, &one, out, err);
 		if (rc == 0)
-			rc = read_once(&files, lanes, &many[i], out, err);
+			rc = read_once(&files, lanes, &many, out, err);
 		if (rc == 0)
 			rc = load_once(
 				&files, isa, thread_count, &loads[i], err);
+		shares[i] = loads[i] / (one > many ? one : many);
 	}
 	model_files_close(&files);
 	if (rc)
 		return rc;
-	alone = median(one, run_count);
-	together = median(many, run_count);
-	out->read_bytes_per_second = alone > together ? alone : together;
 	out->load_bytes_per_second = median(loads, run_count);
+	out->read_bytes_per_second =
+		out->load_bytes_per_second / median(shares, run_count);
 	return 0;
 }

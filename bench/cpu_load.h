@@ -4,7 +4,8 @@
  * Why:   loading cannot be faster than the file can be read. Both are timed in
  *        turns: model_load(), and the same reader with a sink that throws
  *        everything away, with one lane and with as many as the load has; the
- *        faster of the two is the floor.
+ *        faster of the two is the floor of the turn, and the share of the
+ *        floor is the median of the turns' shares.
  */
 #ifndef HEDDLE_BENCH_CPU_LOAD_H
 #define HEDDLE_BENCH_CPU_LOAD_H
@@ -15,7 +16,8 @@
 #include "gpu/cpu/cpu.h"
 
 struct cpu_load_rates {
-	double load_bytes_per_second, read_bytes_per_second; /* medians */
+	double load_bytes_per_second; /* median */
+	double read_bytes_per_second; /* of which that is the median share */
 	uint32_t direct_file_count; /* read past the page cache */
 };
 

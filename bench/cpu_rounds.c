@@ -17,6 +17,7 @@ struct samples {
 	double prefill[CPU_ROUND_COUNT_MAX];
 };
 
+/* Means of before and after. */
 struct floor_samples {
 	double read[CPU_ROUND_COUNT_MAX];
 	double file_read[CPU_ROUND_COUNT_MAX];
@@ -93,9 +94,36 @@ static int measure_both_hosts(
 	return rc;
 }
 
+/* Half of a round's floor of reads: it stands before, and after. */
+static int add_reads(const struct cpu_rounds_config *config, uint32_t round,
+	struct floor_samples *out, struct error *err)
+{
+	struct machine_load load = config->machine;
+	double rate = 0, file_rate = 0;
+	int rc = machine_read_rate(&load, &rate, err);
+
+	load.memory_file = true;
+	if (rc == 0)
+		rc = machine_read_rate(&load, &file_rate, err);
+	out->read[round] += rate / 2;
+	out->file_read[round] += file_rate / 2;
+	return rc;
+}
+
+static int add_fma(const struct cpu_rounds_config *config, uint32_t round,
+	struct floor_samples *out, struct error *err)
+{
+	double rate = 0;
+	int rc = machine_fma_rate(&config->machine, &rate, err);
+
+	out->fma[round] += rate / 2;
+	return rc;
+}
+
 static int our_turn(struct cpu_engine *engine,
 	const struct cpu_rounds_config *config, uint32_t round,
-	struct samples *out, struct cpu_rounds *rounds, struct error *err)
+	struct samples *out, struct floor_samples *machine,
+	struct cpu_rounds *rounds, struct error *err)
 {
 	struct job single = {
 		1, config->single_steps, config->prompt_tokens, 0, 0};
@@ -103,15 +131,25 @@ static int our_turn(struct cpu_engine *engine,
 		config->prompt_tokens, 0, 0};
 	int rc;
 
-	rc = decode(engine, &single, err);
+	machine->read[round] = machine->file_read[round] = 0;
+	machine->fma[round] = 0;
+	rc = add_reads(config, round, machine, err);
+	if (rc == 0)
+		rc = decode(engine, &single, err);
 	if (rc == 0)
 		rc = decode(engine, &batch, err);
 	out->single[round] = single.rate;
 	out->batch[round] = batch.rate;
 	rounds->batch_experts = batch.experts;
 	if (rc == 0)
+		rc = add_reads(config, round, machine, err);
+	if (rc == 0)
+		rc = add_fma(config, round, machine, err);
+	if (rc == 0)
 		rc = prefill(engine, config->prefill_rows, &out->prefill[round],
 			err);
+	if (rc == 0)
+		rc = add_fma(config, round, machine, err);
 	return rc;
 }
 
@@ -133,28 +171,39 @@ static int peer_turn(struct cpu_peer *peer,
 	return rc;
 }
 
-static int floor_turn(const struct cpu_rounds_config *config, uint32_t round,
-	struct floor_samples *out, struct error *err)
-{
-	struct machine_load load = config->machine;
-	int rc;
-
-	load.memory_file = false;
-	rc = machine_read_rate(&load, &out->read[round], err);
-	load.memory_file = true;
-	if (rc == 0)
-		rc = machine_read_rate(&load, &out->file_read[round], err);
-	if (rc == 0)
-		rc = machine_fma_rate(&load, &out->fma[round], err);
-	return rc;
-}
-
 static void summarise(
 	struct samples *samples, uint32_t count, struct cpu_figures *out)
 {
 	out->single = median(samples->single, count);
 	out->batch = median(samples->batch, count);
 	out->prefill = median(samples->prefill, count);
+}
+
+/* The floor of which the median of the rounds is the median share. */
+static double floor_of(
+	const double *rates, const double *floors, uint32_t count)
+{
+	double shares[CPU_ROUND_COUNT_MAX], sorted[CPU_ROUND_COUNT_MAX];
+
+	for (uint32_t i = 0; i < count; i++) {
+		shares[i] = rates[i] / floors[i];
+		sorted[i] = rates[i];
+	}
+	return median(sorted, count) / median(shares, count);
+}
+
+/* The better of the two ways to read is the floor of a decode step. */
+static void summarise_floors(const struct samples *ours,
+	const struct floor_samples *machine, uint32_t count,
+	struct cpu_floors *out)
+{
+	double reads[CPU_ROUND_COUNT_MAX];
+
+	for (uint32_t i = 0; i < count; i++)
+		reads[i] = fmax(machine->read[i], machine->file_read[i]);
+	out->single = floor_of(ours->single, reads, count);
+	out->batch = floor_of(ours->batch, reads, count);
+	out->prefill = floor_of(ours->prefill, machine->fma, count);
 }
 
 int cpu_rounds_run(struct cpu_engine *engine, struct cpu_peer *peer,
@@ -169,13 +218,11 @@ int cpu_rounds_run(struct cpu_engine *engine, struct cpu_peer *peer,
 	assert(count >= 1 && count <= CPU_ROUND_COUNT_MAX);
 	*out = (struct cpu_rounds){0};
 	/* The first turn of each warms up and is written over. */
-	rc = our_turn(engine, config, 0, &ours, out, err);
+	rc = our_turn(engine, config, 0, &ours, &machine, out, err);
 	if (rc == 0 && peer)
 		rc = peer_turn(peer, config, 0, &theirs, err);
 	for (uint32_t i = 0; rc == 0 && i < count; i++) {
-		rc = floor_turn(config, i, &machine, err);
-		if (rc == 0)
-			rc = our_turn(engine, config, i, &ours, out, err);
+		rc = our_turn(engine, config, i, &ours, &machine, out, err);
 		if (rc == 0 && peer)
 			rc = peer_turn(peer, config, i, &theirs, err);
 	}
@@ -183,6 +230,7 @@ int cpu_rounds_run(struct cpu_engine *engine, struct cpu_peer *peer,
 		rc = measure_both_hosts(engine, out, err);
 	if (rc)
 		return rc;
+	summarise_floors(&ours, &machine, count, &out->floors);
 	summarise(&ours, count, &out->ours);
 	summarise(&theirs, count, &out->peer);
 	out->read_rate = median(machine.read, count);

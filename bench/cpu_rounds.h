@@ -2,9 +2,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:     what else runs on the machine changes from minute to minute; rounds
- *          in which each engine does each job once, and the floor is measured
- *          once, spread that over all of them. The figure is the median of the
- *          rounds.
+ *          in which each engine does each job once spread that over all of
+ *          them. The figure is the median of the rounds.
+ * Floors:  the machine itself changes its speed from second to second, so each
+ *          of our jobs stands between two measurements of its floor, and the
+ *          share of the floor is the median of the rounds' own shares.
  * Agreement: the logits of a prompt from both engines, before anything is
  *          timed: two engines that do not compute the same model cannot be
  *          compared.
@@ -34,8 +36,15 @@ struct cpu_figures {
 	double single, batch, prefill; /* tokens per second, medians */
 };
 
+/* What the machine did beside each of our jobs; job / floor is the share. */
+struct cpu_floors {
+	double single, batch; /* bytes read per second */
+	double prefill; /* FLOP per second */
+};
+
 struct cpu_rounds {
 	struct cpu_figures ours, peer; /* peer: zeros when there is none */
+	struct cpu_floors floors;
 	double batch_experts; /* different ones in a step of the batch, mean
 				 over steps, summed over layers */
 	/* Of a step of 256 rows outside operations, medians: in a real step,
