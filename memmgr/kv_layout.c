@@ -8,6 +8,9 @@
 #include "base/limits.h"
 #include "memmgr/kv.h"
 
+/* A layout that wastes one part of so many, or less, is good enough. */
+#define KV_WASTE_PARTS 100
+
 #define ELEMENT_COUNT_MAX (MODEL_HEAD_COUNT_MAX * MODEL_HEAD_DIM_MAX)
 
 /* Bytes of a token in one layer, without padding. */
@@ -86,26 +89,58 @@ static void set_strides(struct kv_layout *layout)
 		layout->block_tokens * layout->token_stride_bytes;
 }
 
+/* Does `layout` waste less per token than `best`, or is it the first? */
+static bool is_better(
+	const struct kv_layout *layout, const struct kv_layout *best)
+{
+	/* Compared without a division. */
+	return best->block_tokens == 0 ||
+	       layout->waste_bytes * best->block_tokens <
+		       best->waste_bytes * layout->block_tokens;
+}
+
+/* Is so little wasted that a better layout is not looked for? */
+static bool is_thrifty(const struct kv_layout *layout)
+{
+	return layout->block_tokens > 0 &&
+	       layout->waste_bytes * KV_WASTE_PARTS <=
+		       layout->pages_per_block * layout->page_size_bytes;
+}
+
+static void choose_power(struct kv_layout *best)
+{
+	for (uint32_t tokens = KV_BLOCK_TOKENS_MIN;
+		tokens <= KV_BLOCK_TOKENS_MAX; tokens *= 2) {
+		struct kv_layout layout = *best;
+
+		if (try_tokens(&layout, tokens) && is_better(&layout, best))
+			*best = layout;
+	}
+}
+
+/* Fewest tokens first: a sequence's last block is half empty on average. */
+static void choose_any(struct kv_layout *best)
+{
+	for (uint32_t tokens = KV_BLOCK_TOKENS_MIN;
+		tokens <= KV_BLOCK_TOKENS_MAX && !is_thrifty(best); tokens++) {
+		struct kv_layout layout = *best;
+
+		if (try_tokens(&layout, tokens) && is_better(&layout, best))
+			*best = layout;
+	}
+}
+
 int kv_layout_choose(const struct kv_shape *shape, size_t page_size_bytes,
 	struct kv_layout *out, struct error *err)
 {
-	struct kv_layout best = {0};
+	struct kv_layout best = {
+		.shape = *shape, .page_size_bytes = page_size_bytes};
 	int rc = check_shape(shape, err);
 
 	if (rc != 0)
 		return rc;
-	for (uint32_t tokens = KV_BLOCK_TOKENS_MIN;
-		tokens <= KV_BLOCK_TOKENS_MAX; tokens *= 2) {
-		struct kv_layout layout = {
-			.shape = *shape, .page_size_bytes = page_size_bytes};
-
-		/* Waste per token, compared without a division. */
-		if (try_tokens(&layout, tokens) &&
-			(best.block_tokens == 0 ||
-				layout.waste_bytes * best.block_tokens <
-					best.waste_bytes * tokens))
-			best = layout;
-	}
+	choose_power(&best);
+	choose_any(&best);
 	if (best.block_tokens == 0)
 		return error_set(err, EINVAL,
 			"KV: %u tokens of %u layers (%llu bytes per token and "

@@ -42,7 +42,9 @@ static void scene_place(struct scene *scene, struct pool *pool, enum dtype type)
 	struct kv_view *kv = &scene->kv;
 
 	kv->type = type;
-	kv->block_tokens = 16u << suite_below(random, 5);
+	kv->block_tokens = suite_below(random, 2) > 0
+				   ? 16u << suite_below(random, 5)
+				   : 16 + suite_below(random, 241);
 	kv->pages_per_block = 1 + suite_below(random, 3);
 	kv->layers_per_page = 1 + suite_below(random, 3);
 	kv->value_offset_bytes =

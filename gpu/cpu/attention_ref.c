@@ -32,7 +32,6 @@ static void kv_check(const struct kv_view *kv, uint32_t layer)
 {
 	assert(kv->type == DTYPE_F32 || kv->type == DTYPE_BF16);
 	assert(kv->block_tokens > 0);
-	assert(ATTENTION_CHUNK_TOKENS % kv->block_tokens == 0);
 	assert(layer / kv->layers_per_page < kv->pages_per_block);
 }
 
