@@ -149,11 +149,10 @@ static int make_memory(
 			&store.shape, PAGE_BYTES, &run_pages);
 	if (rc)
 		return rc;
-	for (uint32_t l = 0; l < ESFT_LAYER_COUNT; l++) {
+	for (uint32_t l = 0; l < ESFT_LAYER_COUNT; l++)
 		extents[l] = run_pages;
-		pages.movable_page_count += (uint32_t)expert_shape_run_pages(
-			&store.shape, PAGE_BYTES, esft_counts[LAW].counts[l]);
-	}
+	pages.movable_page_count = (uint32_t)expert_shape_run_pages(
+		&store.shape, PAGE_BYTES, esft_counts[LAW].total);
 	b->model.vmm = &b->vmm;
 	rc = page_pool_create(&b->vmm, &pages, &b->model.pool, err);
 	if (rc == 0)

@@ -245,14 +245,10 @@ uint64_t adapter_page_count(
 	const struct adapter_config *config = &adapter->plan.config;
 	const struct expert_shape *shape =
 		expert_store_shape(set->model->experts);
-	uint64_t pages = 0;
 
 	assert(adapter->info.state == ADAPTER_STAGING);
-	for (uint32_t l = 0; l < config->layer_count; l++)
-		pages += expert_shape_run_pages(shape,
-			page_pool_page_size(set->model->pool),
-			config->counts[l]);
-	return pages;
+	return expert_shape_run_pages(
+		shape, page_pool_page_size(set->model->pool), config->total);
 }
 
 /* Where each expert goes: the fill asks nobody while steps run. */

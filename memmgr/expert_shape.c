@@ -48,7 +48,7 @@ int expert_shape_finish(struct expert_shape *shape, struct error *err)
 }
 
 uint64_t expert_shape_run_pages(const struct expert_shape *shape,
-	size_t page_size_bytes, uint32_t slot_count)
+	size_t page_size_bytes, uint64_t slot_count)
 {
 	return div_up(slot_count * shape->slot_size_bytes, page_size_bytes);
 }
@@ -67,12 +67,15 @@ int expert_shape_base_pages(
 
 /*
  * Pages of an adapter area in which a gap is found for every run that the
- * limits on slots and instances allow. Let a run of r slots (p pages) be
- * asked for while k other runs live in the layer. They have at least a slot
- * each, so k <= min(I, S - r) with I other instances and S slots, and together
- * at most floor((S - r) * slot / page) + k pages. The area has at most k + 1
- * gaps; were all of them too short, they would have at most (k + 1) * (p - 1)
- * pages. One page more than the sum is therefore enough.
+ * limits on slots and instances allow. Let a run of r slots be asked for while
+ * k other runs live in the layer. A run begins and ends anywhere in a page, so
+ * n bytes lie in at most floor(n / page) + 2 pages, and also in at most one
+ * more than from a page's beginning on: the run has p <= pages(r) + 1. The
+ * others have at least a slot each, so k <= min(I, S - r) with I other
+ * instances and S slots, and together at most floor((S - r) * slot / page) +
+ * 2 k pages. The area has at most k + 1 gaps; were all of them too short, they
+ * would have at most (k + 1) * (p - 1) pages. One page more than the sum is
+ * therefore enough.
  */
 uint64_t expert_store_area_pages(
 	const struct expert_store_config *config, size_t page_size_bytes)
@@ -90,10 +93,9 @@ uint64_t expert_store_area_pages(
 
 		if (k > slots - r)
 			k = slots - r;
-		need += k +
-			(k + 1) * (expert_shape_run_pages(
-					   shape, page_size_bytes, r) -
-					  1) +
+		need += 2 * k +
+			(k + 1) * expert_shape_run_pages(
+					  shape, page_size_bytes, r) +
 			1;
 		if (need > most)
 			most = need;

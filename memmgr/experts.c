@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/limits.h"
 #include "memmgr/experts_private.h"
 
@@ -13,12 +14,14 @@
 static void unmap_runs(struct expert_store *store, uint32_t instance)
 {
 	for (uint32_t l = 0; l < store->shape.layer_count; l++) {
-		struct range_run *run = &holding_of(store, instance, l)->run;
+		struct holding *holding = holding_of(store, instance, l);
+		struct range_run *run = &holding->run;
 
 		if (run->state == RUN_VISIBLE)
 			range_retire(&store->layers[l].range, run);
 		if (run->state != RUN_ABSENT)
 			range_unmap_fenced(&store->layers[l].range, run);
+		holding->head_bytes = 0;
 	}
 }
 
@@ -122,7 +125,7 @@ static int check_request(const struct expert_store *store,
 	struct error *err)
 {
 	uint64_t seen[SEEN_WORDS];
-	uint64_t pages = 0;
+	uint64_t pages, slots = 0;
 	uint32_t free_pages = page_pool_count(store->pool, PAGE_FREE);
 
 	for (uint32_t l = 0; l < store->shape.layer_count; l++) {
@@ -135,9 +138,10 @@ static int check_request(const struct expert_store *store,
 				"adapter: layer %u needs %u slots, %u are free",
 				l, counts[l],
 				store->layers[l].free_slots.count);
-		pages += expert_shape_run_pages(&store->shape,
-			page_pool_page_size(store->pool), counts[l]);
+		slots += counts[l];
 	}
+	pages = expert_shape_run_pages(
+		&store->shape, page_pool_page_size(store->pool), slots);
 	if (pages > free_pages)
 		return error_set(err, ENOMEM,
 			"adapter: %llu pages are needed, %u are free",
@@ -169,54 +173,61 @@ static uint32_t first_fit(
 }
 
 /*
- * The last page of a run has a tail that belongs to no expert and that the
- * loader does not write: clear it, it may hold another tenant's bytes.
+ * The last page has a tail that belongs to no expert and that the loader does
+ * not write: clear it, it may hold another tenant's bytes.
  */
-static int clear_tails(struct expert_store *store, const uint32_t *counts)
+static int clear_tail(
+	struct expert_store *store, const uint32_t *counts, uint32_t page_count)
 {
 	struct vmm *vmm = page_pool_vmm(store->pool);
 	size_t page = page_pool_page_size(store->pool);
-	const uint32_t *pages = store->scratch;
+	uint64_t tail = page_count * page;
 
-	for (uint32_t l = 0; l < store->shape.layer_count; l++) {
-		uint64_t count =
-			expert_shape_run_pages(&store->shape, page, counts[l]);
-		uint64_t tail =
-			count * page - counts[l] * store->shape.slot_size_bytes;
-
-		pages += count;
-		if (tail > 0 &&
-			vmm->ops->clear(vmm,
-				page_pool_address(store->pool, pages[-1]) +
+	for (uint32_t l = 0; l < store->shape.layer_count; l++)
+		tail -= counts[l] * store->shape.slot_size_bytes;
+	assert(tail < page);
+	if (tail > 0 && vmm->ops->clear(vmm,
+				page_pool_address(store->pool,
+					store->scratch[page_count - 1]) +
 					page - tail,
 				tail) != 0)
-			return -EIO;
-	}
+		return -EIO;
 	return 0;
+}
+
+/* The run of a layer, whose bytes begin at `begin` of the instance's. */
+static int map_run(struct expert_store *store, uint32_t instance,
+	uint32_t layer, uint64_t begin, uint64_t end)
+{
+	size_t page = page_pool_page_size(store->pool);
+	struct holding *holding = holding_of(store, instance, layer);
+	uint64_t first = begin / page;
+	uint32_t count = (uint32_t)(div_up(end, page) - first);
+	int rc = range_map(&store->layers[layer].range, &holding->run,
+		first_fit(store, layer, count) * page, store->scratch + first,
+		count);
+
+	if (rc == 0)
+		holding->head_bytes = begin % page;
+	return rc;
 }
 
 static int map_runs(
 	struct expert_store *store, uint32_t instance, const uint32_t *counts)
 {
-	size_t page = page_pool_page_size(store->pool);
-	const uint32_t *pages = store->scratch;
+	uint64_t begin = 0;
 
 	for (uint32_t l = 0; l < store->shape.layer_count; l++) {
-		uint32_t count = (uint32_t)expert_shape_run_pages(
-			&store->shape, page, counts[l]);
-		int rc;
+		uint64_t end = begin + counts[l] * store->shape.slot_size_bytes;
+		int rc = counts[l] > 0 ? map_run(store, instance, l, begin, end)
+				       : 0;
 
-		if (count == 0)
-			continue;
-		rc = range_map(&store->layers[l].range,
-			&holding_of(store, instance, l)->run,
-			first_fit(store, l, count) * page, pages, count);
 		if (rc != 0) {
 			/* Nobody was told an address: no fence is needed. */
 			unmap_runs(store, instance);
 			return rc;
 		}
-		pages += count;
+		begin = end;
 	}
 	return 0;
 }
@@ -264,7 +275,7 @@ static void take_slots(struct expert_store *store, uint32_t instance,
 		store->slot_expert[slot_index(store, layer, slot)] =
 			(uint16_t)e;
 		offsets_of(store, layer)[slot] =
-			holding->run.offset_bytes +
+			holding->run.offset_bytes + holding->head_bytes +
 			holding->slot_count * store->shape.slot_size_bytes;
 		holding->slot_count++;
 		last = slot;
@@ -304,7 +315,7 @@ int expert_store_add(struct expert_store *store, const uint32_t *counts,
 	rc = page_pool_take(store->pool, PAGE_EXPERTS, instance, pages, false,
 		store->scratch);
 	assert(rc == 0); /* check_request() has counted */
-	rc = clear_tails(store, counts);
+	rc = clear_tail(store, counts, pages);
 	if (rc == 0)
 		rc = map_runs(store, instance, counts);
 	if (rc != 0) {

@@ -11,8 +11,12 @@
  *            gate [inter][hidden], up [inter][hidden], down [hidden][inter]
  *        row major in format.type, gate at 0, up at up_offset_bytes, down at
  *        down_offset_bytes. Slots 0 .. base_count-1 are the base's experts.
- *        Each adapter instance owns one run per layer, which starts on a page
- *        boundary; runs are backed only where an expert is real.
+ *        Each adapter instance owns one run per layer that it tunes; runs are
+ *        backed only where an expert is real. The bytes of an instance lie one
+ *        behind the other in its pages, layer after layer, so that only its
+ *        last page has a tail: a page in which one layer's experts end and the
+ *        next one's begin is mapped into the tensors of both, and a run's
+ *        first slot begins anywhere in the run's first page.
  *
  * Addressing: slot s of layer l begins at tensor address + slot_offset[l][s].
  *        Kernels use slot_offset and never multiply an id by a stride, so a
@@ -73,9 +77,9 @@ struct expert_shape {
  */
 int expert_shape_finish(struct expert_shape *shape, struct error *err);
 
-/* Pages of a run of `slot_count` slots one after another. */
+/* Pages of `slot_count` slots one after another, from a page's beginning. */
 uint64_t expert_shape_run_pages(const struct expert_shape *shape,
-	size_t page_size_bytes, uint32_t slot_count);
+	size_t page_size_bytes, uint64_t slot_count);
 
 /* Pages that the base's experts of one layer need; -EOVERFLOW: over 2^32. */
 int expert_shape_base_pages(const struct expert_shape *shape,
@@ -130,7 +134,7 @@ vmm_addr expert_store_base_slot(
  * their logical ids (each < base_count, no duplicates, any order; slots are in
  * ascending order of ids); a count, or all of them, may be 0. Takes the pages,
  * finds a place in each layer's tensor, maps every run: all or nothing. The
- * tails of runs are cleared. The instance is not visible yet: write each slot
+ * last page's tail is cleared. The instance is not visible yet: write each slot
  * (see expert_store_instance_slot), then publish. *out is its row, 1 or more.
  * -ENOMEM pages or slots are short, or the system refused a mapping; -ENFILE
  * no free row; -EINVAL a bad list; -EIO clearing failed.

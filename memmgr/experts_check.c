@@ -13,8 +13,9 @@ static void check_holding(
 	const uint16_t *row = map_row(store, instance, layer);
 	uint32_t slot = holding->first_slot;
 	uint32_t own = 0;
-	uint64_t offset = holding->run.offset_bytes;
+	uint64_t offset = holding->run.offset_bytes + holding->head_bytes;
 
+	assert(holding->head_bytes < page_pool_page_size(store->pool));
 	for (uint32_t e = 0; e < store->shape.base_count; e++)
 		own += row[e] != e;
 	assert(own ==
@@ -46,18 +47,24 @@ static void check_instance(const struct expert_store *store, uint32_t instance)
 	const struct instance *it = &store->instances[instance];
 	uint32_t page = it->first_page;
 	uint32_t slots = 0;
-	uint32_t pages = 0;
 	uint32_t id;
 
 	for (uint32_t l = 0; l < store->shape.layer_count; l++) {
+		const struct holding *holding = holding_of(store, instance, l);
+		size_t size = page_pool_page_size(store->pool);
+		uint64_t at = slots * store->shape.slot_size_bytes;
+
 		check_holding(store, instance, l);
-		slots += holding_of(store, instance, l)->slot_count;
-		pages += holding_of(store, instance, l)->run.page_count;
+		assert(holding->slot_count == 0 ||
+			holding->head_bytes == at % size);
+		slots += holding->slot_count;
 	}
 	assert(slots == it->slot_count);
-	assert(pages == it->page_count);
-	assert(it->state != INSTANCE_FREE || pages == 0);
-	for (uint32_t i = 0; i < pages; i++) {
+	assert(it->page_count == expert_shape_run_pages(&store->shape,
+					 page_pool_page_size(store->pool),
+					 slots));
+	assert(it->state != INSTANCE_FREE || slots == 0);
+	for (uint32_t i = 0; i < it->page_count; i++) {
 		assert(page_pool_owner(store->pool, page, &id) == PAGE_EXPERTS);
 		assert(id == instance);
 		page = store->next_page[page];

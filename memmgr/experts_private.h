@@ -33,12 +33,13 @@ struct instance {
 	enum instance_state state;
 	uint32_t slot_count; /* over all layers */
 	uint32_t page_count;
-	uint32_t first_page; /* of the chain next_page, run after run */
+	uint32_t first_page; /* of the chain next_page, in order of bytes */
 };
 
 /* What one instance has in one layer. */
 struct holding {
 	struct range_run run;
+	uint64_t head_bytes; /* of its first page: the layer before has them */
 	uint32_t slot_count;
 	uint32_t first_slot; /* of the chain next_slot, ascending experts */
 };

@@ -16,7 +16,7 @@
  *        range_run_set_state() is the only writer and asserts the edge.
  *
  * Invariants: runs do not overlap, lie on page boundaries and inside the
- *        reservation; a page is mapped in at most one run.
+ *        reservation. A page may be mapped in more than one run.
  * Ownership: the range owns the reservation and the mappings; pages remain
  *        the pool's, on loan to whoever took them.
  * Threads: one thread (the rank's).

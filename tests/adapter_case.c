@@ -39,6 +39,10 @@ static void choose_experts(struct adapter_case *a, uint64_t *state)
 
 	if (most == 0 || most > experts)
 		most = experts;
+	for (size_t i = 0; a->options.every_expert &&
+			   i < (size_t)a->config->moe_layer_count * experts;
+		i++, a->total++)
+		a->has[i] = true;
 	while (a->total == 0)
 		for (uint32_t l = 0; l < a->config->moe_layer_count; l++)
 			for (uint32_t n = suite_below(state, most + 1); n > 0;

@@ -24,6 +24,7 @@ struct adapter_case_options {
 	enum dtype type; /* F32, BF16, F16 */
 	uint32_t file_count; /* 1 .. ADAPTER_CASE_FILES_MAX */
 	uint32_t layer_expert_max; /* experts of a layer, 0 = any number */
+	bool every_expert; /* is tuned */
 	bool with_model_prefix;
 	bool odd; /* data begins at an odd offset */
 };

@@ -46,6 +46,7 @@ static void make_library(uint64_t seed)
 			.type = s % 2 ? DTYPE_F32 : DTYPE_BF16,
 			.file_count = 1 + s % 2,
 			.layer_expert_max = 4,
+			.every_expert = s == 0, /* some pages */
 		};
 
 		adapter_case_make(&source->a, &live_library.config, &options);
@@ -228,7 +229,7 @@ struct engine_serve_options live_options(void)
 	struct engine_serve_options options = serve_stage_plain;
 
 	options.adapter_count = LIVE_NUMBERS - 1;
-	options.adapter_slot_count = 64;
+	options.adapter_slot_count = 80;
 	options.pool_bytes = UINT64_C(260) * PAGE_SIZE_BYTES_MIN;
 	options.load_wait_ns = 20 * NS_PER_MS;
 	return options;

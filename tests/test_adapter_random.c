@@ -99,7 +99,7 @@ static void measure_source(struct run *r, uint32_t source)
 {
 	const struct expert_shape *shape =
 		expert_store_shape(r->model->experts);
-	uint64_t slot = shape->slot_size_bytes;
+	uint64_t slot = shape->slot_size_bytes, total = 0;
 
 	CU_ASSERT_FATAL(shape->layer_count <= 8);
 	for (uint32_t l = 0; l < shape->layer_count; l++) {
@@ -109,10 +109,10 @@ static void measure_source(struct run *r, uint32_t source)
 			count +=
 				r->cases[source].has[l * shape->base_count + e];
 		r->slots[source][l] = count;
-		r->pages[source] +=
-			(uint32_t)((count * slot + PAGE_SIZE_BYTES_MIN - 1) /
-				   PAGE_SIZE_BYTES_MIN);
+		total += count;
 	}
+	r->pages[source] = (uint32_t)((total * slot + PAGE_SIZE_BYTES_MIN - 1) /
+				      PAGE_SIZE_BYTES_MIN);
 }
 
 static void open_run(struct run *r)

@@ -21,7 +21,7 @@
 
 /*
  * Slots of 73,728 bytes = 1.125 pages: the base of a layer takes nine whole
- * pages, every run but one of eight experts has a tail.
+ * pages, runs begin and end within pages.
  */
 static const struct expert_shape small_shape = {
 	.layer_count = LAYERS,
@@ -389,11 +389,12 @@ static void test_expert_store__bytes_survive_neighbours(void)
 	close_store(&f);
 }
 
-static void test_expert_store_add__tails_are_cleared(void)
+static void test_expert_store_add__the_tail_is_cleared(void)
 {
 	struct fixture f;
 	uint32_t dirty[MOVABLE_PAGES];
 	uint32_t a;
+	vmm_addr last;
 
 	open_store(&f);
 	CU_ASSERT_EQUAL(
@@ -404,16 +405,35 @@ static void test_expert_store_add__tails_are_cleared(void)
 			PAGE);
 	page_pool_give(f.pool, PAGE_KV, 0, dirty, MOVABLE_PAGES);
 	a = add(&f, counts_a, ids_a);
-	/* Layer 0: 3 slots = 221,184 bytes of 4 pages; layer 2: 1 of 2. */
-	for (uint32_t layer = 0; layer < LAYERS; layer += 2) {
-		size_t used = counts_a[layer] * SLOT_BYTES;
-		size_t pages = (used + PAGE - 1) / PAGE;
-		vmm_addr run = expert_store_instance_slot(
-			f.store, a, layer, layer == 0 ? 2 : 0);
+	/* 4 slots = 294,912 bytes of 5 pages; the last one is in layer 2. */
+	last = expert_store_instance_slot(f.store, a, 2, 0);
+	for (size_t i = SLOT_BYTES; i < SLOT_BYTES + 5 * PAGE - 4 * SLOT_BYTES;
+		i += 8)
+		CU_ASSERT_EQUAL_FATAL(*words(&f, last + i), 0);
+	close_store(&f);
+}
 
-		for (size_t i = used; i < pages * PAGE; i += 8)
-			CU_ASSERT_EQUAL_FATAL(*words(&f, run + i), 0);
-	}
+/* What ends in a page and what begins in it are in one page of memory. */
+static void test_expert_store_add__layers_share_a_page(void)
+{
+	struct fixture f;
+	struct expert_books books;
+	uint64_t *last;
+	uint32_t a;
+	vmm_addr at;
+
+	open_store(&f);
+	a = add(&f, counts_a, ids_a);
+	expert_store_books(f.store, &books);
+	CU_ASSERT_EQUAL(books.adapter_used_bytes, 4 * SLOT_BYTES);
+	CU_ASSERT_EQUAL(books.adapter_page_bytes, 5 * PAGE);
+	/* Layer 0 has 3.375 pages: layer 2 begins in the fourth. */
+	at = expert_store_instance_slot(f.store, a, 2, 0);
+	CU_ASSERT_EQUAL((at - f.view.tensor[2]) % PAGE, 3 * SLOT_BYTES % PAGE);
+	fill_slot(&f, at, 1000);
+	last = words(
+		&f, expert_store_instance_slot(f.store, a, 0, 7) + SLOT_BYTES);
+	CU_ASSERT_EQUAL(*last, 1000);
 	close_store(&f);
 }
 
@@ -498,18 +518,18 @@ static void test_expert_store_add__no_room_is_refused(void)
 	uint32_t pages[MOVABLE_PAGES], b;
 
 	open_store(&f);
-	b = add(&f, counts_b, ids_b); /* 3 + 9 + 2 pages */
-	CU_ASSERT_EQUAL(page_pool_count(f.pool, PAGE_EXPERTS), 14);
+	b = add(&f, counts_b, ids_b); /* 11 slots in 13 pages */
+	CU_ASSERT_EQUAL(page_pool_count(f.pool, PAGE_EXPERTS), 13);
 	/* Eight of ten slots of layer 1 are taken. */
 	refuse(&f, counts_b, ids_b, -ENOMEM, "layer 1 needs 8 slots, 2 are");
-	/* 4 + 2 pages are needed. */
-	CU_ASSERT_EQUAL(page_pool_take(f.pool, PAGE_KV, 1, MOVABLE_PAGES - 19,
+	/* 5 pages are needed. */
+	CU_ASSERT_EQUAL(page_pool_take(f.pool, PAGE_KV, 1, MOVABLE_PAGES - 17,
 				false, pages),
 		0);
-	refuse(&f, counts_a, ids_a, -ENOMEM, "6 pages are needed, 5 are free");
+	refuse(&f, counts_a, ids_a, -ENOMEM, "5 pages are needed, 4 are free");
 	page_pool_give(f.pool, PAGE_KV, 1, pages, 1);
 	add(&f, counts_a, ids_a);
-	page_pool_give(f.pool, PAGE_KV, 1, pages + 1, MOVABLE_PAGES - 20);
+	page_pool_give(f.pool, PAGE_KV, 1, pages + 1, MOVABLE_PAGES - 18);
 	add(&f, none, no_ids);
 	refuse(&f, none, no_ids, -ENFILE, "all 3 instances");
 	CU_ASSERT_EQUAL(expert_store_remove(f.store, b), 0);
@@ -545,17 +565,17 @@ static void test_expert_store_add__every_call_may_fail(void)
 			break;
 		CU_ASSERT(rc == -ENOMEM || rc == -EIO);
 		CU_ASSERT_EQUAL(err.code, rc);
-		CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "14 pages"));
+		CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "13 pages"));
 		CU_ASSERT_EQUAL(instance, 77);
 		CU_ASSERT_EQUAL(fake_vmm_live(&f.vmm).mappings, live.mappings);
-		CU_ASSERT_EQUAL(page_pool_count(f.pool, PAGE_EXPERTS), 6);
+		CU_ASSERT_EQUAL(page_pool_count(f.pool, PAGE_EXPERTS), 5);
 		CU_ASSERT_EQUAL(expert_store_epoch(f.store), epoch);
 		expert_store_check(f.store);
 		page_pool_check(f.pool);
 		check_instance(&f, neighbour, counts_a, ids_a);
 	}
-	/* Tails of 2 runs, 14 pages, access of 3 runs. */
-	CU_ASSERT_EQUAL(n, 2 + 14 + 3 + 1);
+	/* One tail, 13 pages of which two are mapped twice, 3 runs. */
+	CU_ASSERT_EQUAL(n, 1 + 15 + 3 + 1);
 	CU_ASSERT_EQUAL(rc, 0);
 	fake_vmm_disarm(&f.vmm);
 	expert_store_check(f.store);
@@ -576,8 +596,8 @@ static void test_expert_store_add__allocates_nothing(void)
 	count = fake_os_calls(FAKE_OS_ALLOCATE);
 	a = add(&f, counts_b, ids_b);
 	expert_store_publish(f.store, a);
-	/* The fake's books of 14 mappings, and nothing else. */
-	CU_ASSERT_EQUAL(fake_os_calls(FAKE_OS_ALLOCATE) - count, 14);
+	/* The fake's books of 15 mappings, and nothing else. */
+	CU_ASSERT_EQUAL(fake_os_calls(FAKE_OS_ALLOCATE) - count, 15);
 	close_store(&f);
 }
 
@@ -648,7 +668,7 @@ static void test_expert_store_destroy__failed_fence_unmaps_nothing(void)
 	fake_vmm_fail(&f.vmm, FAKE_FENCE, 1);
 	expert_store_destroy(f.store);
 	CU_ASSERT_EQUAL(fake_vmm_calls(&f.vmm, FAKE_UNMAP), 0);
-	CU_ASSERT_EQUAL(page_pool_count(f.pool, PAGE_EXPERTS), 6);
+	CU_ASSERT_EQUAL(page_pool_count(f.pool, PAGE_EXPERTS), 5);
 	fake_vmm_fail(&f.vmm, FAKE_FENCE, 1);
 	page_pool_destroy(f.pool, true);
 	CU_ASSERT_EQUAL(fake_vmm_calls(&f.vmm, FAKE_UNMAP), 0);
@@ -744,7 +764,8 @@ int main(void)
 		SUITE_CASE(expert_store_add__row_is_base_until_published),
 		SUITE_CASE(expert_store_add__run_is_packed_in_order_of_ids),
 		SUITE_CASE(expert_store__bytes_survive_neighbours),
-		SUITE_CASE(expert_store_add__tails_are_cleared),
+		SUITE_CASE(expert_store_add__the_tail_is_cleared),
+		SUITE_CASE(expert_store_add__layers_share_a_page),
 		SUITE_CASE(expert_store_add__empty_lists_make_a_row),
 		SUITE_CASE(expert_store_add__bad_lists_are_refused),
 		SUITE_CASE(expert_store_add__no_room_is_refused),

@@ -186,7 +186,7 @@ static void open_crowded(struct live_world *w, uint64_t wait_ns)
 {
 	struct engine_serve_options options;
 	const struct serve *serve;
-	uint32_t kind, need, most, count;
+	uint32_t kind, need, most, count, left;
 	uint64_t pages;
 
 	open_tight(w, 1, wait_ns, &pages);
@@ -196,12 +196,14 @@ static void open_crowded(struct live_world *w, uint64_t wait_ns)
 		live_library.base[kind].prompt_count + 1);
 	CU_ASSERT_EQUAL(kv_store_layout(serve->model->kv)->pages_per_block, 1);
 	most = serve->block_max + (uint32_t)pages;
-	count = (most - 3 + need - 1) / need;
+	left = (uint32_t)pages - 1;
+	count = (most - left + need - 1) / need;
 	CU_ASSERT_FATAL(count >= 2 && count <= 4);
 	live_leave(w);
 	options = w->stage.options;
 	live_close(w);
-	options.pool_bytes = (count * need + 3) * (uint64_t)PAGE_SIZE_BYTES_MIN;
+	options.pool_bytes =
+		(count * need + left) * (uint64_t)PAGE_SIZE_BYTES_MIN;
 	live_open(w, &options);
 	for (uint32_t i = 0; i < SERVE_SLOTS; i++) {
 		live_submit(w, i, kind, 0);

@@ -352,17 +352,19 @@ static void do_add(struct run *r)
 	struct model_instance it = {.used = true};
 	uint16_t lists[LAYERS][EXPERTS];
 	const uint16_t *ids[LAYERS] = {lists[0], lists[1], lists[2]};
-	uint32_t counts[LAYERS], instance = INSTANCE_NONE, row = 1, pages = 0;
+	uint32_t counts[LAYERS], instance = INSTANCE_NONE, row = 1;
+	uint32_t slots = 0, pages;
 	bool possible = make_lists(r, &it, lists, counts);
 	int rc;
 
 	while (row < INSTANCES && m->instances[row].used)
 		row++;
 	for (uint32_t l = 0; l < LAYERS; l++) {
-		pages += (uint32_t)((counts[l] * SLOT_BYTES + PAGE - 1) / PAGE);
+		slots += counts[l];
 		possible = possible &&
 			   counts[l] + model_slots(m, l) <= ADAPTER_SLOTS;
 	}
+	pages = (uint32_t)((slots * SLOT_BYTES + PAGE - 1) / PAGE);
 	possible = possible && row < INSTANCES && pages <= model_free(m);
 	rc = expert_store_add(r->experts, counts, ids, &instance, NULL);
 	count(r, OP_ADD, rc);
