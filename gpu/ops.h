@@ -271,7 +271,8 @@ struct router_params {
  *     groups that lost are out of the choice (as -inf, never as 0)
  *   experts = top-k of choice, best first, ties to the lower id
  *   weight = score of each chosen expert, normalised and scaled
- *   slot = map[instance[r] * instance_stride + expert]
+ *   slot = map[instance[r] * instance_stride + expert], without a map the
+ *     expert itself
  */
 struct router_args {
 	struct rows rows;
@@ -279,7 +280,7 @@ struct router_args {
 	const float *x; /* [R][H] */
 	struct weight gate; /* [E][H] */
 	const float *bias; /* [E] or NULL */
-	const uint16_t *map; /* this layer's part of the expert map */
+	const uint16_t *map; /* this layer's part of the expert map, or NULL */
 	uint32_t instance_stride;
 	uint16_t *slot; /* [R][K] */
 	uint16_t *expert; /* [R][K] logical ids */

@@ -200,8 +200,7 @@ static void route_row(const struct job *job, size_t row, struct route *route)
 {
 	const struct router_args *args = job->args;
 	const struct router_params *params = &args->params;
-	size_t instance = args->rows.instance[row];
-	const uint16_t *map = args->map + instance * args->instance_stride;
+	const uint16_t *map = router_map(args, row);
 	size_t first = row * params->topk;
 
 	score_row(args, job->logits + row * params->expert_count, route);
@@ -210,7 +209,7 @@ static void route_row(const struct job *job, size_t row, struct route *route)
 		uint32_t e = route->taken[k];
 
 		args->expert[first + k] = (uint16_t)e;
-		args->slot[first + k] = map[e];
+		args->slot[first + k] = map ? map[e] : (uint16_t)e;
 		args->weight[first + k] = route->score[e];
 	}
 	weigh(params, args->weight + first);

@@ -131,8 +131,7 @@ static void route_row(
 	const struct router_args *args, size_t row, struct route *route)
 {
 	const struct router_params *params = &args->params;
-	size_t instance = args->rows.instance[row];
-	const uint16_t *map = args->map + instance * args->instance_stride;
+	const uint16_t *map = router_map(args, row);
 	size_t first = row * params->topk;
 
 	score_row(args, args->x + row * args->gate.cols, route);
@@ -147,7 +146,7 @@ static void route_row(
 
 		route->closed[e] = true;
 		args->expert[first + k] = (uint16_t)e;
-		args->slot[first + k] = map[e];
+		args->slot[first + k] = map ? map[e] : (uint16_t)e;
 		args->weight[first + k] = route->score[e];
 	}
 	weigh(params, args->weight + first);

@@ -39,6 +39,15 @@ static inline float router_group_score(
 					: router_comparable(best + second);
 }
 
+/* The row of the expert map that a row runs under; NULL: there is no map. */
+static inline const uint16_t *router_map(
+	const struct router_args *args, size_t row)
+{
+	return args->map ? args->map + (size_t)args->rows.instance[row] *
+					       args->instance_stride
+			 : NULL;
+}
+
 /* The engine's arguments; wrong ones are our bug. */
 static inline void router_check(const struct router_args *args)
 {
