@@ -40,7 +40,7 @@ static int read_once(const struct model_files *files, uint32_t lanes,
 		return error_set(err, ENOMEM, "no memory to read with");
 	for (uint32_t i = 0; i < files->weight_count; i++) {
 		segments[i] = (struct read_segment){
-			i, 0, files->weights[i].size_bytes};
+			.file = i, .size_bytes = files->weights[i].size_bytes};
 		bytes += files->weights[i].size_bytes;
 	}
 	begin = mono_now();

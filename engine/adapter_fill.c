@@ -44,8 +44,12 @@ static struct piece make_piece(const struct adapter_fill *fill, uint32_t expert,
 	bool down = part == ADAPTER_DOWN;
 
 	return (struct piece){
-		.segment = {tensor->file, tensor->offset_bytes,
-			tensor->size_bytes},
+		.segment = {.file = tensor->file,
+			.offset_bytes = tensor->offset_bytes,
+			.size_bytes = tensor->size_bytes,
+			.unit_bytes = PANEL_ROWS *
+				      (uint32_t)dtype_size(tensor->type) *
+				      (down ? shape->inter : shape->hidden)},
 		.place = {.vmm = fill->vmm,
 			.to = fill->slots[expert] + part_offset(shape, part),
 			.panels = {.layout = shape->format.layout,
@@ -96,6 +100,16 @@ static int keep_pace(const struct adapter_fill *fill, size_t size_bytes)
 	return fill->pace ? fill->pace->wait(fill->pace->arg, size_bytes) : 0;
 }
 
+/* Once for each matrix; a lane that was ahead has touched some of it. */
+static void prepare(const struct state *state, const struct piece *piece)
+{
+	struct vmm *vmm = state->fill->vmm;
+	const struct panels *panels = &piece->place.panels;
+
+	vmm->ops->prepare(vmm, piece->place.to,
+		(size_t)panels->rows * panels->cols * dtype_size(panels->type));
+}
+
 static int take_direct(void *arg, uint32_t lane, uint32_t segment,
 	uint64_t offset, const uint8_t *data, size_t length)
 {
@@ -103,6 +117,8 @@ static int take_direct(void *arg, uint32_t lane, uint32_t segment,
 	int rc = keep_pace(state->fill, length);
 
 	(void)lane;
+	if (rc == 0 && offset == 0)
+		prepare(state, &state->pieces[segment]);
 	return rc ? rc
 		  : matrix_put(&state->pieces[segment].place, offset, data,
 			    length);
@@ -136,6 +152,7 @@ static int fill_direct(
 		.progress = progress,
 		.arg = state,
 		.lane_count = state->fill->lane_count,
+		.cached = true,
 	};
 	int rc;
 
@@ -170,6 +187,7 @@ static int convert(const struct state *state, struct piece *piece,
 			files->weights[piece->segment.file].name,
 			(unsigned long long)at, dtype_name(panels->type));
 	}
+	prepare(state, piece);
 	rc = matrix_put(
 		&piece->place, 0, converted, count * dtype_size(panels->type));
 	return rc ? error_set(err, -rc, "storing an expert failed: %s",
@@ -196,7 +214,8 @@ static int fill_converted(
 	for (uint32_t i = state->direct_count; rc == 0 && i < state->count;
 		i++) {
 		struct piece *piece = &state->pieces[i];
-		struct reader_sink sink = {.take = take_host, .arg = piece};
+		struct reader_sink sink = {
+			.take = take_host, .arg = piece, .cached = true};
 		struct reader_info info = {0};
 
 		piece->host = host;

@@ -12,7 +12,7 @@
  * Invariants: after success every byte of every slot is written, the few
  *        between two matrices as zeros.
  * Ownership: everything is borrowed for the call.
- * Threads: any one; of vmm only copy_in and host_pointer are called.
+ * Threads: any one; of vmm only copy_in, prepare and host_pointer are called.
  */
 #ifndef HEDDLE_ENGINE_ADAPTER_FILL_H
 #define HEDDLE_ENGINE_ADAPTER_FILL_H

@@ -388,7 +388,8 @@ int fill_run(
 	const struct fill *fill, struct reader_info *out, struct error *err)
 {
 	struct state state = {.fill = fill};
-	struct reader_sink sink = {take, progress, &state, fill->lane_count};
+	struct reader_sink sink = {
+		take, progress, &state, fill->lane_count, false};
 	int rc;
 
 	if (!measure(&state))

@@ -9,9 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "engine/reader.h"
+
+#define TMPFS_MAGIC 0x01021994 /* linux/magic.h */
+#define CACHE_PROBES 16 /* places where a file is looked up in the cache */
 
 /* One aligned stretch of a file and the segments that it covers. */
 struct chunk {
@@ -22,6 +27,7 @@ struct chunk {
 	uint32_t length_bytes; /* need, rounded up to the alignment */
 	uint32_t filled_bytes;
 	bool direct; /* queued while the file had O_DIRECT */
+	bool cached; /* read by the lane itself */
 	uint8_t *buffer; /* READER_CHUNK_BYTES of the lane's staging */
 };
 
@@ -38,6 +44,7 @@ struct run {
 	uint32_t next_segment;
 	uint64_t next_offset; /* in the file */
 	int *saved_flags; /* [weight_count], -1 = unchanged */
+	bool *cached; /* [weight_count] */
 	uint64_t delivered_bytes;
 	int rc; /* of the first lane that failed; ends the others */
 	struct reader_info info;
@@ -57,6 +64,20 @@ struct lane {
 static uint64_t segment_end(const struct read_segment *segment)
 {
 	return segment->offset_bytes + segment->size_bytes;
+}
+
+/* The last end of a unit of the segment that lies in (from, limit], or limit. */
+static uint64_t last_unit(
+	const struct read_segment *segment, uint64_t from, uint64_t limit)
+{
+	uint64_t end;
+
+	if (segment->unit_bytes == 0 || limit <= segment->offset_bytes)
+		return limit;
+	end = segment->offset_bytes + (limit - segment->offset_bytes) /
+					      segment->unit_bytes *
+					      segment->unit_bytes;
+	return end > from ? end : limit;
 }
 
 /*
@@ -79,9 +100,14 @@ static bool next_chunk_locked(struct run *run, struct chunk *chunk)
 		run->next_offset = segment->offset_bytes;
 	chunk->file = segment->file;
 	chunk->first_segment = run->next_segment;
-	chunk->offset_bytes =
-		run->next_offset / READER_ALIGN_BYTES * READER_ALIGN_BYTES;
-	limit = chunk->offset_bytes + READER_CHUNK_BYTES;
+	chunk->cached = run->cached[chunk->file];
+	chunk->offset_bytes = run->next_offset;
+	limit = chunk->offset_bytes + READER_CACHED_BYTES;
+	if (!chunk->cached) {
+		chunk->offset_bytes = run->next_offset / READER_ALIGN_BYTES *
+				      READER_ALIGN_BYTES;
+		limit = chunk->offset_bytes + READER_CHUNK_BYTES;
+	}
 	last = run->next_segment;
 	while (last + 1 < run->count &&
 		run->segments[last + 1].file == chunk->file &&
@@ -89,6 +115,9 @@ static bool next_chunk_locked(struct run *run, struct chunk *chunk)
 		last++;
 	need = segment_end(&run->segments[last]);
 	if (need > limit) {
+		if (chunk->cached)
+			limit = last_unit(&run->segments[last],
+				chunk->offset_bytes, limit);
 		need = limit;
 		run->next_segment = last;
 		run->next_offset = limit;
@@ -192,6 +221,24 @@ static int read_failed(struct run *run, const struct chunk *chunk, int code)
 		(unsigned long long)at, strerror(-code));
 }
 
+/* Is what the segments of the file need in the page cache? By samples. */
+static bool is_cached(const struct model_file *file)
+{
+	uint8_t byte;
+	struct iovec to = {&byte, 1};
+	struct statfs fs;
+
+	/* What lies in memory alone cannot be anywhere else. */
+	if (fstatfs(file->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC)
+		return true;
+	for (uint64_t i = 0; i < CACHE_PROBES && file->size_bytes > 0; i++)
+		if (preadv2(file->fd, &to, 1,
+			    (off_t)((file->size_bytes - 1) / CACHE_PROBES * i),
+			    RWF_NOWAIT) != 1)
+			return false;
+	return file->size_bytes > 0;
+}
+
 static void set_direct(struct run *run, uint32_t file)
 {
 	int fd = run->files->weights[file].fd;
@@ -199,6 +246,11 @@ static void set_direct(struct run *run, uint32_t file)
 
 	run->saved_flags[file] = -1;
 	if (flags < 0 || (flags & O_DIRECT))
+		return;
+	run->cached[file] =
+		run->sink->cached && is_cached(&run->files->weights[file]);
+	run->info.cached_file_count += run->cached[file];
+	if (run->cached[file])
 		return;
 	if (fcntl(fd, F_SETFL, flags | O_DIRECT) == 0) {
 		run->saved_flags[file] = flags;
@@ -242,26 +294,29 @@ static int account_read(struct lane *lane, struct chunk *chunk, int result)
 	return chunk->filled_bytes >= chunk->need_bytes;
 }
 
+/* Read the chunk and hand it over; 0 or negative. */
+static int read_chunk(struct lane *lane, struct chunk *chunk)
+{
+	int rc;
+
+	do {
+		ssize_t got = pread(lane->run->files->weights[chunk->file].fd,
+			chunk->buffer + chunk->filled_bytes,
+			chunk->length_bytes - chunk->filled_bytes,
+			(off_t)(chunk->offset_bytes + chunk->filled_bytes));
+
+		rc = account_read(lane, chunk, got < 0 ? -errno : (int)got);
+	} while (rc == 0);
+	return rc > 0 ? deliver(lane, chunk) : rc;
+}
+
 static void run_pread(struct lane *lane)
 {
-	struct run *run = lane->run;
 	struct chunk *chunk = &lane->chunks[0];
 	int rc = 0;
 
-	while (rc >= 0 && next_chunk(run, chunk)) {
-		do {
-			ssize_t got = pread(run->files->weights[chunk->file].fd,
-				chunk->buffer + chunk->filled_bytes,
-				chunk->length_bytes - chunk->filled_bytes,
-				(off_t)(chunk->offset_bytes +
-					chunk->filled_bytes));
-
-			rc = account_read(
-				lane, chunk, got < 0 ? -errno : (int)got);
-		} while (rc == 0);
-		if (rc > 0)
-			rc = deliver(lane, chunk);
-	}
+	while (rc >= 0 && next_chunk(lane->run, chunk))
+		rc = read_chunk(lane, chunk);
 }
 
 static void queue_read(struct lane *lane, struct chunk *chunk)
@@ -289,13 +344,21 @@ static void drain(struct lane *lane, uint32_t in_flight)
 	}
 }
 
-/* Queue what is read next, if there is anything: true when there was. */
+/*
+ * Queue what is read next, if there is anything: true when there was. What is
+ * in the page cache is not waited for, and is delivered here.
+ */
 static bool queue_next(struct lane *lane, struct chunk *chunk)
 {
-	if (!next_chunk(lane->run, chunk))
-		return false;
-	queue_read(lane, chunk);
-	return true;
+	while (next_chunk(lane->run, chunk)) {
+		if (!chunk->cached) {
+			queue_read(lane, chunk);
+			return true;
+		}
+		if (read_chunk(lane, chunk) < 0)
+			return false; /* told to all lanes */
+	}
+	return false;
 }
 
 /*
@@ -409,7 +472,8 @@ static int run_all(struct run *run, uint32_t count)
 	int rc = 0;
 
 	run->saved_flags = malloc((files + 1) * sizeof(*run->saved_flags));
-	if (!lanes || !run->saved_flags)
+	run->cached = calloc(files + 1, sizeof(*run->cached));
+	if (!lanes || !run->saved_flags || !run->cached)
 		rc = -ENOMEM;
 	for (uint32_t i = 0; rc == 0 && i < count; i++)
 		rc = lane_init(&lanes[i], run, i);
@@ -426,6 +490,7 @@ static int run_all(struct run *run, uint32_t count)
 	}
 	for (uint32_t i = 0; lanes && i < count; i++)
 		lane_release(&lanes[i]);
+	free(run->cached);
 	free(run->saved_flags);
 	free(lanes);
 	return rc;

@@ -10,6 +10,11 @@
  *        several lanes, each with a thread, a queue and READER_DEPTH buffers
  *        of READER_CHUNK_BYTES of its own. A lane that stores a chunk has
  *        its next ones on their way.
+ * Cache: a sink may say that what the page cache holds is to be taken from
+ *        there (an adapter that was there a minute ago, or was just written).
+ *        Such a file is read without O_DIRECT in pieces of READER_CACHED_BYTES
+ *        by the lane itself: they are still in the processor's cache when the
+ *        sink stores them.
  * Fallbacks, each told in struct reader_info: no io_uring (kernel, seccomp)
  *        -> pread; no O_DIRECT -> through the page cache; a thread could not
  *        be started -> fewer lanes.
@@ -28,6 +33,7 @@
 #include "engine/files.h"
 
 #define READER_CHUNK_BYTES (1u << 20)
+#define READER_CACHED_BYTES (128u << 10)
 #define READER_DEPTH 8 /* of a lane */
 #define READER_LANE_COUNT_MAX 8
 #define READER_ALIGN_BYTES 4096 /* of offsets, lengths and buffers */
@@ -36,11 +42,17 @@ struct read_segment {
 	uint32_t file; /* index into model_files.weights */
 	uint64_t offset_bytes; /* in the file */
 	uint64_t size_bytes;
+	/*
+	 * What the sink stores best at a time: where the page cache is read,
+	 * pieces end on multiples of it. 0 = anywhere.
+	 */
+	uint32_t unit_bytes;
 };
 
 struct reader_info {
 	bool used_io_uring; /* in every lane */
 	uint32_t direct_file_count; /* files read with O_DIRECT */
+	uint32_t cached_file_count; /* found in the page cache */
 	uint32_t lane_count; /* that ran */
 	uint64_t read_bytes;
 };
@@ -60,6 +72,7 @@ struct reader_sink {
 	void (*progress)(void *arg, uint64_t done_bytes);
 	void *arg;
 	uint32_t lane_count; /* 0 = 1; at most READER_LANE_COUNT_MAX */
+	bool cached; /* files in the page cache are read from there */
 };
 
 /*

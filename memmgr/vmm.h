@@ -9,7 +9,7 @@
  * Rules: those of CUDA's virtual memory management (CUDA driver API 13.0,
  *        cuMem*), the strictest of the back ends, hold for all of them:
  *        - every size and address is a multiple of the granularity (but for
- *          copy_in, copy_out and clear, which take any bytes);
+ *          copy_in, copy_out, clear and prepare, which take any bytes);
  *        - a handle is mapped whole, at offset 0, and only onto reserved
  *          addresses where nothing is mapped;
  *        - one handle may be mapped at several addresses;
@@ -26,8 +26,8 @@
  * Errors: 0 or -errno: -ENOMEM (memory, addresses or the system's limit on
  *         mappings), -EIO (the device says no). On error nothing changed.
  * Ownership: who reserves unreserves, who creates releases.
- * Threads: one thread per context at a time, except now and copy_in, which
- *         any thread may call.
+ * Threads: one thread per context at a time, except now, prepare and copy_in,
+ *         which any thread may call.
  */
 #ifndef HEDDLE_MEMMGR_VMM_H
 #define HEDDLE_MEMMGR_VMM_H
@@ -81,6 +81,13 @@ struct vmm_ops {
 	int (*copy_out)(
 		struct vmm *vmm, void *to, vmm_addr from, size_t size_bytes);
 	int (*clear)(struct vmm *vmm, vmm_addr at, size_t size_bytes);
+
+	/*
+	 * The range is about to be written, all of it: make ready what the
+	 * first touch of each page of the system would make one by one. Only
+	 * advice; any thread, while the range stays mapped.
+	 */
+	void (*prepare)(struct vmm *vmm, vmm_addr at, size_t size_bytes);
 
 	struct mono (*now)(struct vmm *vmm);
 

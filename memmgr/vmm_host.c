@@ -499,6 +499,22 @@ static int host_clear(struct vmm *vmm, vmm_addr at, size_t size_bytes)
 	return 0;
 }
 
+/*
+ * A write to a shared mapping faults once for each page of 4 KiB; to populate
+ * by reading maps them by the dozen, writable, and takes the file's pages that
+ * were never touched. A kernel that cannot do it leaves it to the writes.
+ */
+static void host_prepare(struct vmm *vmm, vmm_addr at, size_t size_bytes)
+{
+	const vmm_addr unit = 4096;
+	vmm_addr first = at / unit * unit;
+	vmm_addr end = (at + size_bytes + unit - 1) / unit * unit;
+
+	(void)vmm;
+	(void)madvise(
+		pointer_to(first), (size_t)(end - first), MADV_POPULATE_READ);
+}
+
 static struct mono host_now(struct vmm *vmm)
 {
 	(void)vmm;
@@ -524,6 +540,7 @@ static const struct vmm_ops host_ops = {
 	.copy_in = host_copy_in,
 	.copy_out = host_copy_out,
 	.clear = host_clear,
+	.prepare = host_prepare,
 	.now = host_now,
 	.host_pointer = host_pointer,
 };

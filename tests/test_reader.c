@@ -26,6 +26,7 @@ struct fixture {
 	uint64_t last_progress;
 	int sink_code;
 	uint32_t lane_count; /* 0 = 1 */
+	bool cached;
 	uint64_t lane_bytes[READER_LANE_COUNT_MAX + 1];
 };
 
@@ -92,7 +93,9 @@ static void random_segments(struct fixture *f, uint64_t *state)
 			if (length > size - at)
 				length = size - at;
 			f->segments[f->count] =
-				(struct read_segment){file, at, length};
+				(struct read_segment){file, at, length,
+					suite_below(state, 3) *
+						suite_below(state, 90000)};
 			f->got[f->count++] = calloc(1, length + 1);
 			at += length;
 		}
@@ -126,7 +129,7 @@ static void progress(void *arg, uint64_t done)
 
 static int run(struct fixture *f, struct reader_info *info, struct error *err)
 {
-	struct reader_sink sink = {take, progress, f, f->lane_count};
+	struct reader_sink sink = {take, progress, f, f->lane_count, f->cached};
 
 	return reader_run(&f->files, f->segments, f->count, &sink, info, err);
 }
@@ -168,6 +171,37 @@ static void test_reader_run__random_segments(void)
 	printf("io_uring %s, direct on %u of %d files ",
 		info.used_io_uring ? "yes" : "no", info.direct_file_count,
 		FILES);
+	close_fixture(&f);
+}
+
+/* What was just written is found in the cache, by one lane or many. */
+static void test_reader_run__from_the_page_cache(void)
+{
+	uint64_t state = suite_seed(24);
+	struct reader_info info;
+	struct error err = {0};
+	struct fixture f;
+
+	open_fixture(&f, &state);
+	for (int round = 0; round < 12; round++) {
+		f.cached = round > 0;
+		f.lane_count = 1 + (uint32_t)round % 3;
+		random_segments(&f, &state);
+		CU_ASSERT_EQUAL(run(&f, &info, &err), 0);
+		check_bytes(&f);
+		if (f.cached) {
+			CU_ASSERT_EQUAL(
+				info.cached_file_count + info.direct_file_count,
+				FILES);
+		} else {
+			CU_ASSERT_EQUAL(info.cached_file_count, 0);
+		}
+		/* What O_DIRECT read may have left the cache: it comes back. */
+		for (uint32_t i = 0; i < FILES; i++)
+			CU_ASSERT(pread(f.file[i].fd, f.bytes[i],
+					  f.file[i].size_bytes, 0) > 0);
+	}
+	printf("%u of %d files in the cache ", info.cached_file_count, FILES);
 	close_fixture(&f);
 }
 
@@ -233,7 +267,7 @@ static void test_reader_run__nothing_to_read(void)
 
 	open_fixture(&f, &state);
 	CU_ASSERT_EQUAL(run(&f, &info, &err), 0);
-	f.segments[0] = (struct read_segment){1, 10, 0};
+	f.segments[0] = (struct read_segment){1, 10, 0, 0};
 	f.got[0] = calloc(1, 1);
 	f.count = 1;
 	CU_ASSERT_EQUAL(run(&f, &info, &err), 0);
@@ -250,7 +284,7 @@ static void expect_short_file(bool uring)
 	struct fixture f;
 
 	open_fixture(&f, &state);
-	f.segments[0] = (struct read_segment){2, 100, 4 << 20};
+	f.segments[0] = (struct read_segment){2, 100, 4 << 20, 0};
 	f.got[0] = calloc(1, 4 << 20);
 	f.count = 1;
 	CU_ASSERT_EQUAL(ftruncate(f.file[2].fd, 3000000), 0);
@@ -279,7 +313,7 @@ static void test_reader_run__read_fails(void)
 	int ends[2];
 
 	open_fixture(&f, &state);
-	f.segments[0] = (struct read_segment){1, 5, 1000};
+	f.segments[0] = (struct read_segment){1, 5, 1000, 0};
 	f.got[0] = calloc(1, 1000);
 	f.count = 1;
 	/* A descriptor that cannot be read at an offset. */
@@ -352,6 +386,7 @@ int main(void)
 {
 	static const struct suite_case cases[] = {
 		SUITE_CASE(reader_run__random_segments),
+		SUITE_CASE(reader_run__from_the_page_cache),
 		SUITE_CASE(reader_run__many_lanes),
 		SUITE_CASE(reader_run__without_io_uring),
 		SUITE_CASE(reader_run__nothing_to_read),

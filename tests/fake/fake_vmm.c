@@ -434,6 +434,18 @@ static int fake_clear(struct vmm *vmm, vmm_addr at, size_t size_bytes)
 	return end(fake, rc);
 }
 
+/* Advice: nothing that could fail, and no call that is counted. */
+static void fake_prepare(struct vmm *vmm, vmm_addr at, size_t size_bytes)
+{
+	struct fake_vmm *fake = fake_of(vmm);
+
+	pthread_mutex_lock(&fake->lock);
+	check_accessible(fake, at, size_bytes);
+	if (fake->inner)
+		fake->inner->ops->prepare(fake->inner, at, size_bytes);
+	pthread_mutex_unlock(&fake->lock);
+}
+
 static struct mono fake_now(struct vmm *vmm)
 {
 	struct fake_vmm *fake = fake_of(vmm);
@@ -466,6 +478,7 @@ static const struct vmm_ops fake_ops = {
 	.copy_in = fake_copy_in,
 	.copy_out = fake_copy_out,
 	.clear = fake_clear,
+	.prepare = fake_prepare,
 	.now = fake_now,
 	.host_pointer = fake_host_pointer,
 };
