@@ -95,9 +95,11 @@ static void cut(struct state *state)
 	}
 }
 
-static int keep_pace(const struct adapter_fill *fill, size_t size_bytes)
+static int keep_pace(
+	const struct adapter_fill *fill, uint32_t lane, size_t size_bytes)
 {
-	return fill->pace ? fill->pace->wait(fill->pace->arg, size_bytes) : 0;
+	return fill->pace ? fill->pace->wait(fill->pace->arg, lane, size_bytes)
+			  : 0;
 }
 
 /* Once for each matrix; a lane that was ahead has touched some of it. */
@@ -114,9 +116,8 @@ static int take_direct(void *arg, uint32_t lane, uint32_t segment,
 	uint64_t offset, const uint8_t *data, size_t length)
 {
 	const struct state *state = arg;
-	int rc = keep_pace(state->fill, length);
+	int rc = keep_pace(state->fill, lane, length);
 
-	(void)lane;
 	if (rc == 0 && offset == 0)
 		prepare(state, &state->pieces[segment]);
 	return rc ? rc
@@ -173,7 +174,7 @@ static int convert(const struct state *state, struct piece *piece,
 	size_t done = dtype_convert(
 		converted, panels->type, piece->host, piece->type, count);
 	const struct model_files *files = &state->fill->files->model;
-	int rc = keep_pace(state->fill, count * dtype_size(piece->type));
+	int rc = keep_pace(state->fill, 0, count * dtype_size(piece->type));
 
 	if (rc)
 		return error_set(err, -rc, "it was told to end");

@@ -27,9 +27,10 @@
 struct adapter_pace {
 	/*
 	 * So many bytes are about to be stored: wait as long as they shall.
-	 * Called by all lanes at once; not 0 = end the copy with that.
+	 * Called by all lanes at once, lane < the count of lanes; not 0 = end
+	 * the copy with that.
 	 */
-	int (*wait)(void *arg, size_t size_bytes);
+	int (*wait)(void *arg, uint32_t lane, size_t size_bytes);
 	void *arg;
 };
 

@@ -4,13 +4,14 @@
  * Why:   a copy takes memory bandwidth and cores from the steps beside it.
  *        How much of both a machine has is not known, so the copy is given a
  *        share of the time and the share follows what steps then take.
- * Rule:  after so many bytes as took t to store, wait t * (1 / share - 1).
+  * Rule:  after so many bytes as took t to store, wait t * (1 / share - 1); of
+ *        several lanes each has its part of the share.
  *        Steps that take longer than GOVERNOR_SLOW of what was predicted cut
  *        the share by a quarter, others add a little; it stays between
  *        GOVERNOR_SHARE_MIN and 1. While nothing runs it is 1.
  * Prediction: the caller's, which must not learn from steps beside a copy.
- * Threads: governor_step() and governor_idle() by the rank's, governor_wait_ns()
- *        by any.
+  * Threads: governor_step() and governor_idle() by the rank's, the others by
+ *        any, a lane by its own.
  */
 #ifndef HEDDLE_ENGINE_GOVERNOR_H
 #define HEDDLE_ENGINE_GOVERNOR_H
@@ -37,5 +38,25 @@ void governor_step(
 
 /* How long to wait after a stretch of copying that took busy_ns. */
 uint64_t governor_wait_ns(const struct governor *governor, uint64_t busy_ns);
+
+/*
+ * What one lane of a copy owes: sleeping takes longer than it was asked to, so
+ * short waits are gathered, and what was slept too long is given back. Zeroed,
+ * then governor_begin().
+ */
+struct governor_lane {
+	uint64_t since_ns; /* when it began to be busy, 0 = it has not */
+	int64_t owed_ns;
+};
+
+/*
+ * Bytes are about to be stored at now_ns: how long to sleep first, mostly 0.
+ * lanes: so many copy, and have the share between them. Whoever slept calls
+ * governor_slept() with how long; the lane is busy from now_ns on.
+ */
+uint64_t governor_owes(const struct governor *governor,
+	struct governor_lane *lane, uint32_t lanes, uint64_t now_ns);
+void governor_slept(
+	struct governor_lane *lane, uint64_t slept_ns, uint64_t now_ns);
 
 #endif

@@ -209,7 +209,7 @@ static int check_options(
 	return 0;
 }
 
-static uint32_t thread_count(const struct engine_serve_options *options)
+uint32_t serve_thread_count(const struct engine_serve_options *options)
 {
 	cpu_set_t set;
 
@@ -236,7 +236,7 @@ static int open_model(struct serve *serve, const struct engine_place *place,
 	const struct engine_serve_options *options = &serve->options;
 	struct model_options load = {
 		.layout = cpu_isa_layout(isa),
-		.thread_count = thread_count(options),
+		.thread_count = serve_thread_count(options),
 		.page_size_bytes = options->page_size_bytes,
 		.kv_type = (enum dtype)options->kv_type,
 		.kv_token_count = options->kv_token_count,
@@ -320,7 +320,7 @@ static int open_compute(
 	const struct kv_layout *layout = kv_store_layout(serve->model->kv);
 	struct compute_config config = {
 		.isa = isa,
-		.thread_count = thread_count(&serve->options),
+		.thread_count = serve_thread_count(&serve->options),
 		.capacity = {.row_count = serve->options.row_count,
 			.sequence_count = serve->options.sequence_count,
 			.sample_count = serve->options.sequence_count},
@@ -365,7 +365,7 @@ static int open_lanes(struct serve *serve, struct error *err)
 static int learn_costs(
 	struct serve *serve, struct sched_model *out, struct error *err)
 {
-	uint32_t threads = thread_count(&serve->options);
+	uint32_t threads = serve_thread_count(&serve->options);
 	struct serve_keep *keep = serve->keep;
 	int rc;
 

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/check.h"
@@ -37,7 +38,7 @@ struct serve_adapters {
 	uint32_t lane_count;
 	uint32_t stop; /* read by the loader's lanes */
 	struct governor governor;
-	uint64_t stored_ns; /* when the last bytes were let through */
+	struct governor_lane lanes[READER_LANE_COUNT_MAX]; /* the copy's */
 	struct adapter_pace pace;
 };
 
@@ -50,14 +51,15 @@ static int run_check(void *arg, struct error *err)
 	return adapter_check(adapters->loading, err);
 }
 
-static int wait_pace(void *arg, size_t size_bytes)
+static int wait_pace(void *arg, uint32_t lane, size_t size_bytes)
 {
 	struct serve_adapters *adapters = arg;
-	uint64_t now = mono_now().ns, wait;
+	uint64_t begin = mono_now().ns;
+	uint64_t wait = governor_owes(&adapters->governor,
+		&adapters->lanes[lane], adapters->lane_count, begin);
+	bool sleeps = wait > 0;
 
 	(void)size_bytes;
-	/* There is one lane: since the last call it read and stored. */
-	wait = governor_wait_ns(&adapters->governor, now - adapters->stored_ns);
 	while (wait > 0 &&
 		!__atomic_load_n(&adapters->stop, __ATOMIC_RELAXED)) {
 		uint64_t part = wait < PACE_NS ? wait : PACE_NS;
@@ -66,7 +68,11 @@ static int wait_pace(void *arg, size_t size_bytes)
 		nanosleep(&time, NULL);
 		wait -= part;
 	}
-	adapters->stored_ns = mono_now().ns;
+	if (sleeps) {
+		uint64_t now = mono_now().ns;
+
+		governor_slept(&adapters->lanes[lane], now - begin, now);
+	}
 	return __atomic_load_n(&adapters->stop, __ATOMIC_RELAXED) ? -ECANCELED
 								  : 0;
 }
@@ -76,7 +82,6 @@ static int run_copy(void *arg, struct error *err)
 	struct serve_adapters *adapters = arg;
 	struct reader_info info;
 
-	adapters->stored_ns = mono_now().ns;
 	return adapter_copy(adapters->loading, adapters->lane_count,
 		&adapters->pace, &info, err);
 }
@@ -186,10 +191,27 @@ static int stopped(struct serve_adapters *adapters, uint32_t instance,
 	return fail(adapters, instance, -ECANCELED);
 }
 
+/* While nothing runs all of the machine is the copy's. */
+static void begin_lanes(struct serve_adapters *adapters)
+{
+	const struct serve *serve = adapters->serve;
+	uint32_t threads = serve_thread_count(&serve->options);
+
+	adapters->lane_count = 1;
+	if (sched_running(serve->sched) == 0)
+		adapters->lane_count = threads < READER_LANE_COUNT_MAX
+					       ? threads
+					       : READER_LANE_COUNT_MAX;
+	memset(adapters->lanes, 0, sizeof(adapters->lanes));
+}
+
 static int begin_job(struct serve_adapters *adapters, uint32_t instance,
 	enum phase phase, struct error *err)
 {
-	int rc = loader_begin(adapters->loader,
+	int rc;
+
+	begin_lanes(adapters);
+	rc = loader_begin(adapters->loader,
 		phase == PHASE_CHECK ? run_check : run_copy, adapters, err);
 
 	if (rc)
@@ -397,7 +419,6 @@ int serve_adapters_open(
 	if (rc == 0) {
 		adapters->serve = serve;
 		adapters->pace = (struct adapter_pace){wait_pace, adapters};
-		adapters->lane_count = 1;
 		governor_idle(&adapters->governor);
 		rc = adapter_set_create(serve->model, &adapters->set, err);
 	}

@@ -105,6 +105,9 @@ int serve_open(const struct engine_place *place,
 /* Nobody is told anything: for an engine that ended, or breaks. */
 void serve_close(struct serve *serve);
 
+/* Threads that compute: as the options say, or one per core. */
+uint32_t serve_thread_count(const struct engine_serve_options *options);
+
 /*
  * Do what there is to do. *out_until: when there may be more without a message
  * or the end of a step, 0 = at once. -EIO and others: the step failed.

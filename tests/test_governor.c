@@ -64,6 +64,55 @@ static void test_governor__a_stretch_is_bounded(void)
 	CU_ASSERT_EQUAL(governor_wait_ns(&governor, NS_PER_MS), 3 * NS_PER_MS);
 }
 
+/* Sleeps that take longer than asked: still a quarter of the time, or a half
+ * of that for each of two. */
+static void test_governor__lanes_keep_their_shares(void)
+{
+	const struct governor governor = {.share = GOVERNOR_SHARE_MIN};
+	uint64_t state = suite_seed(3);
+
+	for (uint32_t lanes = 1; lanes <= 4; lanes++) {
+		struct governor_lane lane = {0};
+		uint64_t now = NS_PER_S, busy = 0, sleeps = 0;
+		const uint64_t begin = now;
+
+		for (uint32_t i = 0; i < 10000; i++) {
+			uint64_t took = 10000 + suite_below(&state, 90000);
+			uint64_t wait =
+				governor_owes(&governor, &lane, lanes, now);
+
+			if (wait > 0) {
+				uint64_t slept = wait + 60000 +
+						 suite_below(&state, 50000);
+
+				now += slept;
+				sleeps++;
+				governor_slept(&lane, slept, now);
+			}
+			now += took;
+			busy += took;
+		}
+		CU_ASSERT(sleeps > 100 && sleeps < 9000);
+		CU_ASSERT_DOUBLE_EQUAL((double)busy / (double)(now - begin),
+			0.25 / lanes, 0.005);
+	}
+}
+
+static void test_governor__a_lane_owes_nothing_while_nothing_runs(void)
+{
+	struct governor governor = {.share = GOVERNOR_SHARE_MIN};
+	struct governor_lane lane = {0};
+	uint64_t now = NS_PER_S;
+
+	CU_ASSERT_EQUAL(governor_owes(&governor, &lane, 2, now), 0);
+	now += 50000;
+	CU_ASSERT_EQUAL(governor_owes(&governor, &lane, 2, now), 0);
+	CU_ASSERT(lane.owed_ns > 0);
+	governor_idle(&governor);
+	CU_ASSERT_EQUAL(governor_owes(&governor, &lane, 2, now + 1), 0);
+	CU_ASSERT_EQUAL(lane.owed_ns, 0);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -71,6 +120,8 @@ int main(void)
 		SUITE_CASE(governor__falls_fast_to_a_quarter_and_rises_slowly),
 		SUITE_CASE(governor__settles_where_steps_are_within_bounds),
 		SUITE_CASE(governor__a_stretch_is_bounded),
+		SUITE_CASE(governor__lanes_keep_their_shares),
+		SUITE_CASE(governor__a_lane_owes_nothing_while_nothing_runs),
 	};
 
 	return SUITE_MAIN("governor", cases);
