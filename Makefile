@@ -12,6 +12,7 @@
 #   make bench-text            how fast the tokenizer is
 #   make bench-frontend        the front end beside a bare loop
 #   make bench-serve           the batching engine beside llama.cpp
+#   make bench-adapters        what adapters cost steps and loads
 #   make bench-tcp             our TCP beside liblwip's and the kernel's
 #   make soak-tcp              a million bad lines under it (SEEDS=N)
 #   make compare-load-tool     GuideLLM completes a run (downloads 700 MB)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/adapters.h"
 #include "bench/ask.h"
 #include "bench/batch.h"
 #include "bench/frontend.h"
@@ -20,6 +21,7 @@ static void usage(FILE *out)
 		"  batch     the batching engine beside llama.cpp and others\n"
 		"  frontend  the front end's ceiling beside a bare loop\n"
 		"  memmgr    what adapters cost in memory and time\n"
+		"  adapters  what adapters cost steps and loads\n"
 		"  tcp       what a segment costs our own TCP\n\n"
 		"heddle-bench COMMAND --help lists the options.\n");
 }
@@ -31,7 +33,8 @@ int main(int argc, char **argv)
 		int (*run)(int argc, char **argv);
 	} commands[] = {{"ask", ask_main}, {"serve", serve_main},
 		{"batch", batch_main}, {"frontend", frontend_main},
-		{"memmgr", memmgr_main}, {"tcp", tcp_speed_main}};
+		{"memmgr", memmgr_main}, {"adapters", adapters_main},
+		{"tcp", tcp_speed_main}};
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
 		usage(stdout);

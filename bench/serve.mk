@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 serve_c = $(wildcard bench/serve*.c) base/clock.c base/error.c
 # Adapters in memory, over the fake back end of the tests and over the host's.
-memmgr_bench_c = $(wildcard bench/memmgr*.c) bench/median.c \
+memmgr_bench_c = $(wildcard bench/memmgr*.c bench/adapters*.c) \
+	bench/median.c control/model_dir.c \
 	tests/fake/fake_vmm.c tests/st_builder.c $(library_c)
 # Our TCP beside the kernel's, and beside liblwip's where its headers are. That
 # one finds sys_now() in the program; it is opened when it is measured.
@@ -38,4 +39,12 @@ bench-frontend: $(B)/heddle-bench $(B)/heddled
 bench-serve: $(B)/heddle-bench $(B)/heddled $(B)/heddle-eval $(B)/bench/cpu
 	@NO_PEER=$(NO_PEER) MODEL=$(MODEL) tools/bench/bench-serve.sh $(B) $(SERVE)
 
-.PHONY: bench-frontend bench-serve
+.PHONY: bench-frontend bench-serve bench-adapters
+
+# What adapters cost steps and loads: a table here and build/bench/adapters.json;
+# a minute or two on a machine that does nothing else. ADAPTERS="--parts load"
+# and the like.
+bench-adapters: $(B)/heddle-bench
+	@mkdir -p $(B)/bench
+	@$(B)/heddle-bench adapters --dir $(B)/bench/adapters-model \
+		--json $(B)/bench/adapters.json $(ADAPTERS)

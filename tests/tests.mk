@@ -277,10 +277,15 @@ $(B)/tests/test_serve_node: $(B)/heddled $(B)/heddlectl
 
 # heddle-bench, and the official Python client, against heddled.
 TESTS += $(B)/tests/test_bench_node $(B)/tests/test_bench_batch
+TESTS += $(B)/tests/test_bench_adapters
 TESTS += $(B)/tests/test_openai
 $(B)/tests/test_bench_batch: $(B)/heddled $(B)/heddle-bench $(B)/heddle-eval
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec tests/bench_batch.sh $(B)\n' >$@
+	@chmod +x $@
+$(B)/tests/test_bench_adapters: $(B)/heddle-bench
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/bench_adapters.sh $(B)\n' >$@
 	@chmod +x $@
 $(B)/tests/test_bench_node: $(B)/heddled $(B)/heddle-bench
 	@mkdir -p $(@D)

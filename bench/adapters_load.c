@@ -1,0 +1,245 @@
+/* adapters_load.c - how fast an adapter is there: idle machine */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "bench/adapters_load.h"
+#include "bench/median.h"
+
+#define NAME "whole"
+
+enum part { PART_STAGE, PART_MAP, PART_COPY, PART_PUBLISH, PART_COUNT };
+
+/* A part of a memcpy. */
+struct copying {
+	pthread_t thread;
+	uint8_t *to;
+	const uint8_t *from;
+	size_t bytes;
+};
+
+struct rounds {
+	uint32_t threads;
+	double *used, *copy_used; /* [count] */
+	double *parts[PART_COUNT], *unload;
+	uint32_t count;
+};
+
+static double since(struct mono begin)
+{
+	return (double)mono_diff(mono_now(), begin);
+}
+
+static void *copy_part(void *arg)
+{
+	const struct copying *part = arg;
+
+	memcpy(part->to, part->from, part->bytes);
+	return NULL;
+}
+
+/* By so many threads, the caller being one; ns. */
+static double copy_all(
+	uint8_t *to, const uint8_t *from, size_t bytes, uint32_t threads)
+{
+	struct copying parts[READER_LANE_COUNT_MAX];
+	size_t each = bytes / threads;
+	struct mono begin = mono_now();
+	uint32_t started = 1;
+
+	for (uint32_t i = 0; i < threads; i++)
+		parts[i] = (struct copying){.to = to + i * each,
+			.from = from + i * each,
+			.bytes = i + 1 < threads ? each : bytes - i * each};
+	while (started < threads && pthread_create(&parts[started].thread, NULL,
+					    copy_part, &parts[started]) == 0)
+		started++;
+	copy_part(&parts[0]);
+	for (uint32_t i = 1; i < threads; i++)
+		if (i < started)
+			pthread_join(parts[i].thread, NULL);
+		else
+			copy_part(&parts[i]);
+	return since(begin);
+}
+
+/* One load in its parts, ns each. */
+static int load_once(struct world *w, uint32_t threads,
+	double parts[PART_COUNT], struct error *err)
+{
+	struct adapter *adapter = NULL;
+	struct reader_info info;
+	struct mono begin = mono_now();
+	int rc = adapter_stage(
+		w->with.set, NAME, false, &w->whole, &adapter, err);
+
+	parts[PART_STAGE] = since(begin);
+	if (rc)
+		return rc;
+	begin = mono_now();
+	rc = adapter_map(w->with.set, adapter, err);
+	parts[PART_MAP] = since(begin);
+	begin = mono_now();
+	if (rc == 0)
+		rc = adapter_copy(adapter, threads, NULL, &info, err);
+	parts[PART_COPY] = since(begin);
+	if (rc) {
+		adapter_abandon(w->with.set, adapter);
+		return rc;
+	}
+	begin = mono_now();
+	adapter_publish(w->with.set, adapter);
+	parts[PART_PUBLISH] = since(begin);
+	return 0;
+}
+
+static int unload_once(struct world *w, double *out_ns, struct error *err)
+{
+	struct mono begin = mono_now();
+	int rc = adapter_unload(w->with.set, NAME, err);
+
+	*out_ns = since(begin);
+	return rc;
+}
+
+static double sum(const double parts[PART_COUNT])
+{
+	return parts[PART_STAGE] + parts[PART_MAP] + parts[PART_COPY] +
+	       parts[PART_PUBLISH];
+}
+
+/* The system's pages under what nobody has are given back. */
+static void make_fresh(struct world *w)
+{
+	struct page_pool *pool = w->with.model->pool;
+	size_t page = page_pool_page_size(pool);
+	struct vmm *vmm = page_pool_vmm(pool);
+
+	for (uint32_t i = 0; i < page_pool_page_count(pool); i++) {
+		uint32_t id;
+
+		if (page_pool_owner(pool, i, &id) == PAGE_FREE)
+			(void)madvise(vmm->ops->host_pointer(
+					      vmm, page_pool_address(pool, i)),
+				page, MADV_REMOVE);
+	}
+}
+
+/* memcpy into memory that this call makes: of the same kind as a pool's. */
+static int copy_fresh(
+	const uint8_t *from, size_t bytes, uint32_t threads, double *out_rate)
+{
+	int fd = memfd_create("bench-copy", MFD_CLOEXEC);
+	uint8_t *to;
+
+	if (fd < 0 || ftruncate(fd, (off_t)bytes))
+		return -errno;
+	to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (to == MAP_FAILED)
+		return -errno;
+	*out_rate = (double)bytes * 1e9 / copy_all(to, from, bytes, threads);
+	munmap(to, bytes);
+	return 0;
+}
+
+static int measure_fresh(struct world *w, const struct rounds *r,
+	const uint8_t *source, struct load_rates *out, struct error *err)
+{
+	uint32_t rounds = r->count;
+	double *loads = calloc((size_t)2 * rounds, sizeof(*loads));
+	double *copies = loads + rounds;
+	int rc = loads ? 0 : error_set(err, ENOMEM, "no memory to measure");
+
+	for (uint32_t i = 0; rc == 0 && i < rounds; i++) {
+		double parts[PART_COUNT], unload;
+
+		make_fresh(w);
+		rc = load_once(w, r->threads, parts, err);
+		if (rc == 0)
+			rc = unload_once(w, &unload, err);
+		loads[i] = (double)w->whole_bytes * 1e9 / sum(parts);
+		if (rc == 0 && copy_fresh(source, w->whole_bytes, r->threads,
+				       &copies[i]))
+			rc = error_set(err, ENOMEM, "no memory to copy into");
+	}
+	if (rc == 0) {
+		out->fresh = median(loads, rounds);
+		out->copy_fresh = median(copies, rounds);
+	}
+	free(loads);
+	return rc;
+}
+
+/* Load, copy and unload in turn: what disturbs one disturbs the others. */
+static int measure_used(struct world *w, struct rounds *r, uint8_t *source,
+	uint8_t *target, struct error *err)
+{
+	int rc = 0;
+
+	for (int64_t i = -1; rc == 0 && i < r->count; i++) {
+		uint32_t at = i < 0 ? 0 : (uint32_t)i; /* the first touches */
+		double parts[PART_COUNT] = {0};
+
+		rc = load_once(w, r->threads, parts, err);
+		r->copy_used[at] =
+			(double)w->whole_bytes * 1e9 /
+			copy_all(target, source, w->whole_bytes, r->threads);
+		source[at] = target[w->whole_bytes - 1]; /* it is needed */
+		if (rc == 0)
+			rc = unload_once(w, &r->unload[at], err);
+		r->used[at] = (double)w->whole_bytes * 1e9 / sum(parts);
+		for (int p = 0; p < PART_COUNT; p++)
+			r->parts[p][at] = parts[p];
+	}
+	return rc;
+}
+
+static void take_medians(struct rounds *r, struct load_rates *out)
+{
+	out->used = median(r->used, r->count);
+	out->copy_used = median(r->copy_used, r->count);
+	out->stage_ns = median(r->parts[PART_STAGE], r->count);
+	out->map_ns = median(r->parts[PART_MAP], r->count);
+	out->copy_ns = median(r->parts[PART_COPY], r->count);
+	out->publish_ns = median(r->parts[PART_PUBLISH], r->count);
+	out->unload_ns = median(r->unload, r->count);
+}
+
+int load_measure(struct world *w, uint32_t rounds, uint32_t threads,
+	struct load_rates *out, struct error *err)
+{
+	double *room = calloc((size_t)rounds * (3 + PART_COUNT), sizeof(*room));
+	uint8_t *source = malloc(w->whole_bytes);
+	uint8_t *target = malloc(w->whole_bytes);
+	struct rounds r = {.threads = threads, .count = rounds};
+	int rc = room && source && target ? 0 : -ENOMEM;
+
+	assert(rounds > 0);
+	if (rc == 0) {
+		r.used = room;
+		r.copy_used = room + rounds;
+		r.unload = room + (size_t)2 * rounds;
+		for (uint32_t p = 0; p < PART_COUNT; p++)
+			r.parts[p] = room + (size_t)(3 + p) * rounds;
+		memset(source, 1, w->whole_bytes);
+		memset(target, 2, w->whole_bytes);
+		rc = measure_used(w, &r, source, target, err);
+	} else {
+		error_set(err, ENOMEM, "no memory to copy");
+	}
+	if (rc == 0) {
+		take_medians(&r, out);
+		rc = measure_fresh(w, &r, source, out, err);
+	}
+	free(target);
+	free(source);
+	free(room);
+	return rc;
+}
