@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,14 +30,34 @@ struct compute {
 	struct forward *forward;
 };
 
+/*
+ * A thread for each processor that there is gets one for itself. Else two that
+ * woke at the same time may share one for many steps while another idles.
+ * Fewer threads leave room, which is the kernel's to give.
+ */
+static const uint32_t *choose_cores(uint32_t count, uint32_t *cores)
+{
+	uint32_t found = 0;
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) ||
+		(uint32_t)CPU_COUNT(&set) != count)
+		return NULL;
+	for (uint32_t i = 0; found < count; i++)
+		if (CPU_ISSET(i, &set))
+			cores[found++] = i;
+	return cores;
+}
+
 static int open_back_end(struct compute *c)
 {
+	uint32_t cores[CPU_SETSIZE];
 	struct ops_limits limits;
 	int rc;
 
 	forward_ops_limits(&c->model->config, &c->config.capacity, &limits);
-	rc = ops_create_cpu(
-		c->config.isa, &limits, c->config.thread_count, NULL, &c->ops);
+	rc = ops_create_cpu(c->config.isa, &limits, c->config.thread_count,
+		choose_cores(c->config.thread_count, cores), &c->ops);
 	if (rc)
 		return error_set(&c->err, -rc,
 			"starting %u compute threads failed: %s",
@@ -52,7 +73,7 @@ static void close_back_end(struct compute *c)
 		c->ops.table->destroy(&c->ops);
 }
 
-/* Under the lock; returns without it being lost. */
+/* Under the lock, which is let go of and taken again. */
 static void run_step(struct compute *c)
 {
 	struct mono begin;
@@ -68,7 +89,11 @@ static void run_step(struct compute *c)
 	c->task = TASK_NONE;
 	__atomic_store_n(&c->done, 1, __ATOMIC_RELEASE);
 	pthread_cond_broadcast(&c->changed);
-	wake_post(c->config.wake);
+	pthread_mutex_unlock(&c->lock);
+	/* Without the lock: whoever wakes up now may want it. */
+	if (!c->config.ended || !c->config.ended(c->config.arg))
+		wake_post(c->config.wake);
+	pthread_mutex_lock(&c->lock);
 }
 
 static void *thread_main(void *arg)

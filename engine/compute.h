@@ -2,12 +2,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:   while a step runs, messages are taken in and signs of life go on.
- * Use:   compute_begin(), then once compute_is_done(): compute_end().
+ * Use:   compute_begin(), then once compute_is_done(): compute_end(). Or let
+ *        `ended` do both on the thread itself: between two steps nobody has to
+ *        wake up, and the workers of the back end do not fall asleep.
  * Invariants: one step at a time. Between begin and end nobody but this thread
  *        touches the step, the pages that it names, or the forward pass.
  * Ownership: owns back end and forward pass; borrows model and wake.
- * Threads: begin and end by one thread; the workers of the back end belong to
- *        the thread in here.
+ * Threads: begin and end by one at a time; the workers of the back end belong
+ *        to the thread in here.
  */
 #ifndef HEDDLE_ENGINE_COMPUTE_H
 #define HEDDLE_ENGINE_COMPUTE_H
@@ -24,7 +26,13 @@ struct compute_config {
 	enum cpu_isa isa;
 	uint32_t thread_count;
 	struct step_capacity capacity;
-	struct wake *wake; /* posted when a step is done */
+	struct wake *wake; /* posted when a step is done, unless: */
+	/*
+	 * On the compute thread, once a step is done; it may end it and begin
+	 * the next. True: nobody need be woken. NULL = false.
+	 */
+	bool (*ended)(void *arg);
+	void *arg; /* borrowed */
 };
 
 struct compute; /* private */

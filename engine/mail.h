@@ -2,8 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:   adapters come and go while steps run. Whoever hears control (the
- *        role's second thread) posts; the rank's own thread takes between
- *        two steps, and answers through a function that it was given.
+ *        role's second thread) posts; the rank takes between two steps, and
+ *        answers through a function that it was given.
  * Order: commands are taken in the order in which they were posted; a LOAD
  *        that runs does not hold up what comes after it.
  * Answer: exactly one for each LOAD (RESIDENT, or ABSENT with the reason) and
@@ -11,7 +11,7 @@
  *        that ends answers nothing more.
  * Ownership: a posted command's files are the rank's, closed when it is done
  *        with them.
- * Threads: post by any thread; take and answer by the rank's.
+ * Threads: post by any thread; take and answer by one of the rank's at a time.
  */
 #ifndef HEDDLE_ENGINE_MAIL_H
 #define HEDDLE_ENGINE_MAIL_H

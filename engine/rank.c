@@ -147,19 +147,33 @@ static bool has_messages(const struct ring *ring)
 	return __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE) != ring->tail;
 }
 
+bool rank_sleep_begin(struct rank *rank, const uint32_t *stop,
+	const uint32_t *ready, uint32_t *out_seen)
+{
+	*out_seen = wake_arm(rank->wake);
+	/* What came between the turn and the arming, and a stop. */
+	return !__atomic_load_n(stop, __ATOMIC_ACQUIRE) &&
+	       !(ready && __atomic_load_n(ready, __ATOMIC_ACQUIRE)) &&
+	       !(rank->config.hooks.pending &&
+		       rank->config.hooks.pending(rank->config.hooks.arg)) &&
+	       (rank->outbox.count > 0 || !has_messages(rank->request_ring));
+}
+
+void rank_sleep_end(
+	struct wake *wake, bool sleeps, uint32_t seen, struct mono until)
+{
+	if (sleeps)
+		wake_wait(wake, seen, until);
+	wake_disarm(wake);
+}
+
 void rank_sleep(struct rank *rank, const uint32_t *stop, const uint32_t *ready,
 	struct mono until)
 {
-	uint32_t seen = wake_arm(rank->wake);
+	uint32_t seen;
+	bool sleeps = rank_sleep_begin(rank, stop, ready, &seen);
 
-	/* What came between the turn and the arming, and a stop. */
-	if (!__atomic_load_n(stop, __ATOMIC_ACQUIRE) &&
-		!(ready && __atomic_load_n(ready, __ATOMIC_ACQUIRE)) &&
-		!(rank->config.hooks.pending &&
-			rank->config.hooks.pending(rank->config.hooks.arg)) &&
-		(rank->outbox.count > 0 || !has_messages(rank->request_ring)))
-		wake_wait(rank->wake, seen, until);
-	wake_disarm(rank->wake);
+	rank_sleep_end(rank->wake, sleeps, seen, until);
 }
 
 /* --- life ---------------------------------------------------------------------- */

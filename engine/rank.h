@@ -20,7 +20,7 @@
  * Trust: whatever is read from the segment is copied once and checked; a bad
  *        value fails its request, or is counted and dropped.
  * Ownership: the segment is borrowed from open to close.
- * Threads: one.
+ * Threads: one at a time; one sleeps.
  */
 #ifndef HEDDLE_ENGINE_RANK_H
 #define HEDDLE_ENGINE_RANK_H
@@ -157,6 +157,16 @@ void rank_set_state(struct rank *rank, enum beat_state state);
  */
 void rank_sleep(struct rank *rank, const uint32_t *stop, const uint32_t *ready,
 	struct mono until);
+
+/*
+ * The same in two parts, for who shares the rank with another thread and lets
+ * go of it in between: false = there is something to do at once. Either way
+ * rank_sleep_end() follows, which does not look at the rank.
+ */
+bool rank_sleep_begin(struct rank *rank, const uint32_t *stop,
+	const uint32_t *ready, uint32_t *out_seen);
+void rank_sleep_end(
+	struct wake *wake, bool sleeps, uint32_t seen, struct mono until);
 
 /* --- rank_intake.c: messages in ---------------------------------------------- */
 

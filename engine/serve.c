@@ -97,7 +97,8 @@ static bool pending(void *arg)
 	return may_go_on(arg);
 }
 
-int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err)
+/* Under the lock. */
+static int turn(struct serve *serve, uint64_t *out_until, struct error *err)
 {
 	uint32_t work;
 	int rc;
@@ -135,27 +136,72 @@ int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err)
 	return 0;
 }
 
+int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&serve->lock);
+	rc = serve->broken;
+	if (rc && err)
+		*err = serve->err;
+	if (rc == 0)
+		rc = turn(serve, out_until, err);
+	pthread_mutex_unlock(&serve->lock);
+	return rc;
+}
+
+/* The compute thread's turn; false: the rank's thread has to have one. */
+static bool step_ended(void *arg)
+{
+	struct serve *serve = arg;
+	bool goes_on = false;
+	uint64_t until;
+
+	pthread_mutex_lock(&serve->lock);
+	if (serve->drives && !serve->broken) {
+		serve->broken = turn(serve, &until, &serve->err);
+		goes_on = !serve->broken && serve->in_flight && until != 0 &&
+			  serve->rank.outbox.count == 0;
+	}
+	pthread_mutex_unlock(&serve->lock);
+	return goes_on;
+}
+
+void serve_drive(struct serve *serve, bool drives)
+{
+	pthread_mutex_lock(&serve->lock);
+	serve->drives = drives;
+	pthread_mutex_unlock(&serve->lock);
+}
+
 void serve_sleep(struct serve *serve, const uint32_t *stop, struct mono until)
 {
-	/* While the dataplane does not listen, a step that is done waits. */
-	bool collects = serve->in_flight && serve->rank.outbox.count == 0;
+	bool collects, sleeps;
+	uint32_t seen;
 
-	rank_sleep(&serve->rank, stop,
-		collects ? compute_done_word(serve->compute) : NULL, until);
+	pthread_mutex_lock(&serve->lock);
+	/* While the dataplane does not listen, a step that is done waits. */
+	collects = serve->in_flight && serve->rank.outbox.count == 0;
+	sleeps = rank_sleep_begin(&serve->rank, stop,
+		collects ? compute_done_word(serve->compute) : NULL, &seen);
+	pthread_mutex_unlock(&serve->lock);
+	rank_sleep_end(serve->rank.wake, sleeps, seen, until);
 }
 
 static int run(struct serve *serve, const uint32_t *stop, struct error *err)
 {
-	while (!__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
-		uint64_t until = 0;
-		int rc = serve_turn(serve, &until, err);
+	int rc = 0;
 
-		if (rc)
-			return rc;
-		if (until != 0)
+	serve_drive(serve, true);
+	while (rc == 0 && !__atomic_load_n(stop, __ATOMIC_ACQUIRE)) {
+		uint64_t until = 0;
+
+		rc = serve_turn(serve, &until, err);
+		if (rc == 0 && until != 0)
 			serve_sleep(serve, stop, (struct mono){until});
 	}
-	return 0;
+	serve_drive(serve, false);
+	return rc;
 }
 
 /* The step that runs is waited for; what is not done is cancelled. */
@@ -325,6 +371,8 @@ static int open_compute(
 			.sequence_count = serve->options.sequence_count,
 			.sample_count = serve->options.sequence_count},
 		.wake = serve->rank.wake,
+		.ended = step_ended,
+		.arg = serve,
 	};
 
 	serve->block_max = kv_layout_blocks(layout, serve->position_count);
@@ -444,6 +492,7 @@ void serve_close(struct serve *serve)
 	if (serve->keep)
 		munmap(serve->keep, sizeof(*serve->keep));
 	vmm_host_destroy(&serve->vmm);
+	pthread_mutex_destroy(&serve->lock);
 	free(serve);
 }
 
@@ -514,6 +563,8 @@ int serve_open(const struct engine_place *place,
 	if (!serve)
 		return error_set(err, ENOMEM, "no memory for an engine");
 	serve->options = *options;
+	/* Without attributes it cannot fail on Linux. */
+	pthread_mutex_init(&serve->lock, NULL);
 	rc = open_parts(serve, place, files, err);
 	if (rc) {
 		serve_close(serve);

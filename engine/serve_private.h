@@ -6,6 +6,10 @@
  * pages and the log whenever its request starts: the first time, after a
  * preemption, and in a new life.
  *
+ * Two threads take turns, under one lock: the rank's, which messages wake and
+ * which takes them in beside a step, and the compute thread, which at the end
+ * of a step tells its tokens and begins the next one without waking anybody.
+ *
  *   serve.c          life and loop
  *   serve_requests.c what the rank and the scheduler ask for
  *   serve_lane.c     one lane
@@ -15,6 +19,8 @@
  */
 #ifndef HEDDLE_ENGINE_SERVE_PRIVATE_H
 #define HEDDLE_ENGINE_SERVE_PRIVATE_H
+
+#include <pthread.h>
 
 #include "engine/compute.h"
 #include "engine/kv_cache.h"
@@ -67,6 +73,10 @@ struct serve_keep {
 struct serve_adapters; /* serve_adapters.c */
 
 struct serve {
+	pthread_mutex_t lock; /* of all that follows, once drives is set */
+	bool drives; /* the compute thread takes turns, too */
+	int broken; /* why its turn failed: -errno, and err */
+	struct error err;
 	struct rank rank;
 	struct engine_serve_options options;
 	struct vmm vmm;
@@ -113,6 +123,12 @@ uint32_t serve_thread_count(const struct engine_serve_options *options);
  * or the end of a step, 0 = at once. -EIO and others: the step failed.
  */
 int serve_turn(struct serve *serve, uint64_t *out_until, struct error *err);
+
+/*
+ * From now on, or no longer, steps follow each other by themselves; turns take
+ * in messages beside them.
+ */
+void serve_drive(struct serve *serve, bool drives);
 
 /* Until then, or a message, or the end of the step that runs, or *stop. */
 void serve_sleep(struct serve *serve, const uint32_t *stop, struct mono until);

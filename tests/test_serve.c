@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -583,6 +584,88 @@ static void test_engine_serve_run__serves_and_stops(void)
 	free(kinds);
 }
 
+/* As random_submit(), told as the dataplane tells it. */
+static void run_submit(struct mix *mix, uint32_t *cancel_at)
+{
+	uint32_t index = suite_below(&mix->random, SERVE_SLOTS);
+	uint32_t kind = suite_below(&mix->random, SERVE_KINDS);
+	struct serve_stage *stage = &mix->stage;
+	struct request_slot *slot;
+
+	if (stage->kind[index] != SERVE_KINDS)
+		return;
+	slot = serve_stage_prepare(stage, index, &mix->kinds[kind]);
+	slot->params.tenant[5] = (uint8_t)suite_below(&mix->random, 2);
+	slot->params.priority = suite_below(&mix->random, 2);
+	stage->kind[index] = kind;
+	cancel_at[index] = suite_below(&mix->random, 4)
+				   ? UINT32_MAX
+				   : 1 + suite_below(&mix->random, 20);
+	serve_stage_tell(stage, RING_SUBMIT, index);
+	wake_post(segment_wake(&stage->segment, ROLE_INDEX_RANK0));
+}
+
+static void run_cancels(struct mix *mix, const uint32_t *cancel_at)
+{
+	struct serve_stage *stage = &mix->stage;
+
+	for (uint32_t i = 0; i < SERVE_SLOTS; i++) {
+		if (stage->kind[i] == SERVE_KINDS || stage->cancelled[i] ||
+			stage->done[i] || stage->told[i] < cancel_at[i])
+			continue;
+		stage->cancelled[i] = true;
+		serve_stage_tell(stage, RING_CANCEL, i);
+		wake_post(segment_wake(&stage->segment, ROLE_INDEX_RANK0));
+	}
+}
+
+/*
+ * The engine's two threads take turns: steps follow each other by themselves
+ * while requests come and go beside them.
+ */
+static void test_engine_serve_run__the_same_bits_in_any_company(void)
+{
+	struct mix *mix = suite_calloc(1, sizeof(*mix));
+	struct engine_serve_options options = serve_stage_plain;
+	uint64_t state = suite_seed(20260811);
+	uint32_t cancel_at[SERVE_SLOTS] = {0};
+	struct runner runner = {.stage = &mix->stage};
+	pthread_t thread;
+
+	mix->kinds = suite_calloc(SERVE_KINDS, sizeof(*mix->kinds));
+	serve_kinds_make(mix->kinds, &state);
+	for (uint32_t k = 0; k < SERVE_KINDS; k++)
+		serve_kind_alone(&mix->kinds[k], model, NULL);
+	mix->random = state;
+	options.thread_count = 2;
+	serve_stage_open(&mix->stage, model, &options, NULL);
+	serve_close(mix->stage.serve);
+	CU_ASSERT_EQUAL_FATAL(
+		pthread_create(&thread, NULL, run_engine, &runner), 0);
+	while (mix->finished < 120 || anything_runs(&mix->stage)) {
+		if (mix->finished < 120)
+			run_submit(mix, cancel_at);
+		serve_stage_hear(&mix->stage);
+		run_cancels(mix, cancel_at);
+		take_done(mix);
+		sched_yield();
+	}
+	__atomic_store_n(&runner.stop, 1, __ATOMIC_RELEASE);
+	wake_post(segment_wake(&mix->stage.segment, ROLE_INDEX_RANK0));
+	pthread_join(thread, NULL);
+	CU_ASSERT_EQUAL(runner.rc, 0);
+	CU_ASSERT_EQUAL(mix->wrong, 0);
+	/* Else it was too easy. */
+	CU_ASSERT_TRUE(mix->cancelled > 10);
+	CU_ASSERT_TRUE(segment_engine_counters(&mix->stage.segment, 0)
+			       ->preemptions_total > 0);
+	printf("%u served, %u ended early; ", mix->finished, mix->cancelled);
+	serve_stage_engine(&mix->stage);
+	serve_stage_close(&mix->stage);
+	free(mix->kinds);
+	free(mix);
+}
+
 static void test_engine_serve_run__options(void)
 {
 	struct engine_serve_options bad[5];
@@ -668,6 +751,7 @@ int main(void)
 		SUITE_CASE(serve__kept_weights_are_known_by_their_fingerprint),
 		SUITE_CASE(serve__kept_weights_that_changed_are_read_again),
 		SUITE_CASE(engine_serve_run__serves_and_stops),
+		SUITE_CASE(engine_serve_run__the_same_bits_in_any_company),
 		SUITE_CASE(engine_serve_run__options),
 		SUITE_CASE(serve_open__every_allocation_may_fail),
 	};
