@@ -47,6 +47,7 @@ static int add_item(const struct batch_load *load, struct serve_plan *plan,
 				       "{\"model\":\"" BENCH_MODEL_NAME
 				       "\",\"prompt\":%s,\"max_tokens\":%u,"
 				       "\"ignore_eos\":true,\"temperature\":1,"
+				       "\"top_p\":1,\"top_k\":-1,"
 				       "\"seed\":%u,\"stream\":true,"
 				       "\"stream_options\":"
 				       "{\"include_usage\":true}}",

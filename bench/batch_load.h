@@ -3,6 +3,8 @@
 /*
  * Prompts: token ids of cpu_model_token(), so that no two requests of a run
  *          begin alike and the prefix cache helps nobody.
+ * Samples: the whole distribution, whatever the model's own advice is: others
+ *          who are compared draw so, too.
  * Ownership: the plan is the caller's, to serve_plan_release().
  * Threads: one, beside the client's loop.
  */

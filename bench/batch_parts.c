@@ -1,34 +1,28 @@
-/* batch_parts.c - throughput, one stream, overload (heddled -> figures) */
+/* batch_parts.c - throughput, overload (heddled -> figures) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "bench/batch_private.h"
 #include "bench/median.h"
-#include "bench/process.h"
 #include "bench/serve_summary.h"
 
 #define THROUGHPUT_FACTOR 1.5
-#define TPOT_SHARE 1.05
 #define GOODPUT_SHARE 0.9
 #define NUMBER_BYTES 24
 /* An answer is in time within so many times what one of a full batch takes. */
 #define LATE_FACTOR 3
-/* Single streams are longer than those of a batch: there is one only. */
-#define SINGLE_FACTOR 4
 
-/* A node for `concurrency` requests of the usual lengths. */
-static int start_batch(
+int batch_start_usual(
 	struct batch_session *session, uint32_t slots, struct bench_node *node)
 {
 	char sequences[NUMBER_BYTES], tokens[NUMBER_BYTES], slot[NUMBER_BYTES];
 	const char *const options[] = {"--cpu-sequences", sequences,
 		"--kv-tokens", tokens, "--slots", slot, NULL};
 	uint32_t each = session->input_tokens +
-			SINGLE_FACTOR * session->output_tokens + 32;
+			BATCH_SINGLE_FACTOR * session->output_tokens + 32;
 
 	snprintf(sequences, sizeof(sequences), "%u", session->concurrency);
 	snprintf(tokens, sizeof(tokens), "%u", session->concurrency * each);
@@ -36,7 +30,7 @@ static int start_batch(
 	return batch_start(session, options, node);
 }
 
-static struct batch_load load_of(
+struct batch_load batch_load_usual(
 	struct batch_session *session, const struct bench_node *node)
 {
 	return (struct batch_load){.target = &node->api,
@@ -48,8 +42,7 @@ static struct batch_load load_of(
 		.signal_fd = session->signal_fd};
 }
 
-/* Everything must have come whole, or the figures mean nothing. */
-static int require_whole(
+int batch_require_whole(
 	struct batch_session *session, const struct serve_plan *plan)
 {
 	for (size_t i = 0; i < plan->count; i++)
@@ -110,13 +103,13 @@ static void rates_of(
 static int our_throughput(struct batch_session *session,
 	const struct bench_node *node, uint32_t round, struct rates *out)
 {
-	const struct batch_load load = load_of(session, node);
+	const struct batch_load load = batch_load_usual(session, node);
 	struct serve_plan plan;
 	int rc = batch_load_run(&load, &plan, &session->err);
 
 	if (rc)
 		return rc;
-	rc = require_whole(session, &plan);
+	rc = batch_require_whole(session, &plan);
 	if (rc == 0)
 		rates_of(&plan, round, out);
 	serve_plan_release(&plan);
@@ -179,7 +172,7 @@ int batch_throughput(struct batch_session *session)
 	struct rates ours, theirs;
 	struct bench_node node;
 	struct cpu_peer peer;
-	int rc = start_batch(session, 4 * session->concurrency, &node);
+	int rc = batch_start_usual(session, 4 * session->concurrency, &node);
 
 	if (rc)
 		return rc;
@@ -202,109 +195,6 @@ int batch_throughput(struct batch_session *session)
 	add_rate(session, "serve.throughput", ours.whole, theirs.whole);
 	add_rate(
 		session, "serve.throughput.decode", ours.decode, theirs.decode);
-	return 0;
-}
-
-/* --- one stream ------------------------------------------------------------ */
-
-static int our_tpot(struct batch_session *session,
-	const struct bench_node *node, double *out_ms)
-{
-	struct batch_load load = load_of(session, node);
-	const struct serve_result *r;
-	struct serve_plan plan;
-	int rc;
-
-	load.groups[0].count = 1;
-	load.groups[0].output_tokens = SINGLE_FACTOR * session->output_tokens;
-	rc = batch_load_run(&load, &plan, &session->err);
-	if (rc)
-		return rc;
-	rc = require_whole(session, &plan);
-	r = plan.results;
-	*out_ms = (double)(r->last_ns - r->first_ns) / 1e6 /
-		  (load.groups[0].output_tokens - 1);
-	serve_plan_release(&plan);
-	return rc;
-}
-
-/* "...; decode N tokens, X ms each" of its standard error. */
-static int read_eval(FILE *from, double *out_ms)
-{
-	char line[1024];
-	const char *at = NULL;
-
-	while (fgets(line, sizeof(line), from)) {
-		const char *decode = strstr(line, "; decode ");
-
-		at = decode ? strstr(decode, "tokens, ") : NULL;
-		if (at)
-			*out_ms = strtod(at + strlen("tokens, "), NULL);
-	}
-	return *out_ms > 0 ? 0 : -EPROTO;
-}
-
-static int eval_tpot(struct batch_session *session, double *out_ms)
-{
-	char tokens[NUMBER_BYTES], threads[NUMBER_BYTES];
-	char *prompt = batch_prompt(
-		session->vocab, session->seed, session->input_tokens);
-	const char *argv[] = {"/bin/sh", "-c",
-		"exec \"$0\" \"$@\" 2>&1 >/dev/null", session->eval, "generate",
-		"--model", session->model, "--ids", prompt, "--max-tokens",
-		tokens, "--threads", threads, "--ignore-eos", "--temperature",
-		"1", NULL};
-	FILE *from = NULL;
-	pid_t pid;
-	int rc = prompt ? 0 : error_set(&session->err, ENOMEM, "no memory");
-
-	*out_ms = 0;
-	snprintf(tokens, sizeof(tokens), "%u",
-		SINGLE_FACTOR * session->output_tokens);
-	snprintf(threads, sizeof(threads), "%u", session->threads);
-	if (rc == 0)
-		rc = process_spawn(argv, &pid, NULL, &from, &session->err);
-	free(prompt);
-	if (rc)
-		return rc;
-	if (read_eval(from, out_ms))
-		rc = error_set(&session->err, EPROTO,
-			"%s generate says no time", session->eval);
-	fclose(from);
-	(void)waitpid(pid, NULL, 0);
-	return rc;
-}
-
-int batch_single(struct batch_session *session)
-{
-	double ours[BATCH_ROUND_COUNT_MAX], theirs[BATCH_ROUND_COUNT_MAX];
-	struct bench_node node;
-	double limit;
-	int rc = start_batch(session, 4 * session->concurrency, &node);
-
-	if (rc)
-		return rc;
-	for (uint32_t i = 0; rc == 0 && i < session->rounds; i++) {
-		rc = our_tpot(session, &node, &ours[i]);
-		if (rc == 0)
-			rc = eval_tpot(session, &theirs[i]);
-		if (rc == 0)
-			printf("single: %.3f ms per token, heddle-eval "
-			       "%.3f\n",
-				ours[i], theirs[i]);
-	}
-	bench_node_stop(&node);
-	if (rc)
-		return rc;
-	limit = median(theirs, session->rounds);
-	batch_figure(session, &(struct report_row){.name = "serve.tpot.single",
-				      .value = median(ours, session->rounds),
-				      .unit = "ms",
-				      .limit = TPOT_SHARE * limit,
-				      .peer = "heddle-eval generate",
-				      .peer_value = limit,
-				      .less_is_better = true,
-				      .goal_share = 1});
 	return 0;
 }
 
@@ -358,7 +248,7 @@ static double median_answer_s(const struct serve_plan *plan)
 static int find_rate(struct batch_session *session,
 	const struct bench_node *node, double *out_rate, double *out_limit_s)
 {
-	struct batch_load load = load_of(session, node);
+	struct batch_load load = batch_load_usual(session, node);
 	struct serve_plan plan;
 	int rc;
 
@@ -380,7 +270,7 @@ static int find_rate(struct batch_session *session,
 static int offer(struct batch_session *session, const struct bench_node *node,
 	double rate, double limit_s, double *out)
 {
-	struct batch_load load = load_of(session, node);
+	struct batch_load load = batch_load_usual(session, node);
 	struct serve_plan plan;
 	int rc;
 
@@ -422,7 +312,7 @@ int batch_overload(struct batch_session *session)
 	struct goodput goodput;
 	struct bench_node node;
 	double peak, once;
-	int rc = start_batch(session, 2 * session->concurrency, &node);
+	int rc = batch_start_usual(session, 2 * session->concurrency, &node);
 
 	if (rc)
 		return rc;

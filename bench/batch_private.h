@@ -10,6 +10,8 @@
 #include "bench/report.h"
 
 #define BATCH_ROUND_COUNT_MAX 31u
+/* Single streams are longer than those of a batch: there is one only. */
+#define BATCH_SINGLE_FACTOR 4u
 
 struct batch_session {
 	const char *heddled, *model, *eval, *json;
@@ -40,5 +42,17 @@ void batch_figure(struct batch_session *session, const struct report_row *row);
 /* A heddled on this model with more options, the last NULL. */
 int batch_start(struct batch_session *session, const char *const *options,
 	struct bench_node *node);
+
+/* A node for `concurrency` requests of the usual lengths. */
+int batch_start_usual(
+	struct batch_session *session, uint32_t slots, struct bench_node *node);
+
+/* As many requests of these lengths, all at once. */
+struct batch_load batch_load_usual(
+	struct batch_session *session, const struct bench_node *node);
+
+/* Everything must have come whole, or the figures mean nothing. -EPROTO. */
+int batch_require_whole(
+	struct batch_session *session, const struct serve_plan *plan);
 
 #endif

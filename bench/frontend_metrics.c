@@ -1,4 +1,4 @@
-/* frontend_metrics.c - one histogram of /metrics, read twice (-> percentile) */
+/* frontend_metrics.c - numbers of /metrics, read twice (-> percentile, sum) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <math.h>
@@ -46,15 +46,55 @@ int frontend_histogram_parse(
 	return out->count ? 0 : -ENODATA;
 }
 
+int frontend_number_parse(const char *page, const char *name, double *out)
+{
+	size_t length = strlen(name);
+	int rc = -ENODATA;
+
+	*out = 0;
+	for (const char *line = page; line;) {
+		const char *at = line + length;
+
+		if (strncmp(line, name, length) == 0 &&
+			(*at == ' ' || *at == '{')) {
+			at = *at == '{' ? strchr(at, '}') : at;
+			*out += at ? strtod(at + 1, NULL) : 0;
+			rc = 0;
+		}
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return rc;
+}
+
+/* With a 0 at the end. */
+static int get_page(const struct serve_target *admin, struct serve_bytes *page,
+	struct error *err)
+{
+	const struct serve_call call = {.method = "GET", .path = "/metrics"};
+	int status, rc = serve_call(admin, &call, page, &status, err);
+
+	return rc ? rc : serve_bytes_add(page, "", 1, SIZE_MAX / 4);
+}
+
+int frontend_number_get(const struct serve_target *admin, const char *name,
+	double *out, struct error *err)
+{
+	struct serve_bytes page = {0};
+	int rc = get_page(admin, &page, err);
+
+	if (rc == 0 && frontend_number_parse(page.data, name, out))
+		rc = error_set(err, ENODATA, "/metrics: no %s", name);
+	serve_bytes_release(&page);
+	return rc;
+}
+
 int frontend_histogram_get(const struct serve_target *admin, const char *name,
 	struct frontend_histogram *out, struct error *err)
 {
 	struct serve_bytes page = {0};
-	const struct serve_call call = {.method = "GET", .path = "/metrics"};
-	int status, rc = serve_call(admin, &call, &page, &status, err);
+	int rc = get_page(admin, &page, err);
 
-	if (rc == 0)
-		rc = serve_bytes_add(&page, "", 1, SIZE_MAX / 4);
 	if (rc == 0 && frontend_histogram_parse(page.data, name, out))
 		rc = error_set(err, ENODATA, "/metrics: no %s", name);
 	serve_bytes_release(&page);

@@ -1,4 +1,4 @@
-/* frontend_metrics.h - one histogram of /metrics, read twice (-> percentile) */
+/* frontend_metrics.h - numbers of /metrics, read twice (-> percentile, sum) */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:     the time from a token in the log to its bytes given to the socket
@@ -25,7 +25,15 @@ struct frontend_histogram {
 int frontend_histogram_parse(
 	const char *page, const char *name, struct frontend_histogram *out);
 
-/* Asks the server; -errno with a text. */
+/*
+ * One number of the page by its whole name ("..._sum"), over all label sets;
+ * -ENODATA.
+ */
+int frontend_number_parse(const char *page, const char *name, double *out);
+
+/* Ask the server; -errno with a text. */
+int frontend_number_get(const struct serve_target *admin, const char *name,
+	double *out, struct error *err);
 int frontend_histogram_get(const struct serve_target *admin, const char *name,
 	struct frontend_histogram *out, struct error *err);
 

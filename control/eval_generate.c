@@ -191,7 +191,7 @@ static void print_generation(const struct generation *g)
 		print_text(g);
 	printf(",\"finish\":\"%s\"}\n", g->stopped ? "stop" : "length");
 	fprintf(stderr,
-		"prefill %u tokens in %.1f ms; decode %u tokens, %.2f "
+		"prefill %u tokens in %.1f ms; decode %u tokens, %.3f "
 		"ms each\n",
 		g->prompt_count, (double)g->prefill_ns / 1e6, drawn - 1,
 		drawn > 1 ? (double)g->decode_ns / 1e6 / (drawn - 1) : 0.0);
