@@ -31,6 +31,7 @@ struct name {
 struct sched {
 	struct sched_config config;
 	struct sched_model model;
+	struct sched_margin margin; /* of steps with both kinds of rows */
 	struct job *jobs; /* owned, [job_count] */
 	struct name *names; /* owned, [name_count] */
 	uint32_t *running; /* owned, [sequence_count], best rank first */
@@ -496,15 +497,19 @@ static void start_waiting(struct sched *s, double budget_ns)
 	}
 }
 
-/* How long the step may get; 0 = as long as it likes. */
+/* How long the step may be predicted to get; 0 = as long as it likes. */
 static double budget_of(const struct sched *s)
 {
+	double late = SCHED_LATE_PERCENT / 100.0, margin, budget_ns;
+
 	if (s->config.budget_percent == 0)
 		return 0;
 	if (s->plan.decode_count == 0)
 		return (double)s->config.step_max_ns;
-	return sched_model_predict(&s->model, &s->plan.cost) *
-	       s->config.budget_percent / 100;
+	budget_ns = sched_model_predict(&s->model, &s->plan.cost) *
+		    s->config.budget_percent / 100;
+	margin = sched_margin_of(&s->margin);
+	return margin > late ? budget_ns * late / margin : budget_ns;
 }
 
 /* Beside prompts that do not end, what a step without them takes is unknown. */
@@ -536,6 +541,8 @@ const struct sched_plan *sched_plan(struct sched *s)
 
 void sched_ran(struct sched *s, uint64_t measured_ns)
 {
+	bool mixed;
+
 	assert(s->in_flight);
 	s->in_flight = false;
 	for (uint32_t i = 0; i < s->plan.part_count; i++) {
@@ -543,13 +550,14 @@ void sched_ran(struct sched *s, uint64_t measured_ns)
 
 		s->jobs[part->job].done += part->count;
 	}
-	if (s->plan.cost.decode_count > 0 && s->plan.cost.prefill_count > 0)
-		s->mixed_count++;
-	else
-		s->mixed_count = 0;
-	if (measured_ns > 0)
-		sched_model_correct(
-			&s->model, &s->plan.cost, (double)measured_ns);
+	mixed = s->plan.cost.decode_count > 0 && s->plan.cost.prefill_count > 0;
+	s->mixed_count = mixed ? s->mixed_count + 1 : 0;
+	if (measured_ns == 0)
+		return;
+	if (mixed)
+		sched_margin_note(&s->margin,
+			(double)measured_ns / (double)s->plan.predicted_ns);
+	sched_model_correct(&s->model, &s->plan.cost, (double)measured_ns);
 }
 
 /* --- to look at ------------------------------------------------------------------------ */

@@ -7,8 +7,12 @@
  *
  * Plan:  decode rows first, best rank first; then chunks of prompts that are
  *        being computed; then new ones, as long as the predicted time of the
- *        step stays within its budget (sched_model.h) and blocks last. Now and
- *        then a step has decode rows only, to see what they take.
+ *        step stays within its budget (sched_model.h) and blocks last. Where
+ *        steps have taken longer than predicted the plan leaves room, so that
+ *        all but one in a hundred take no more than SCHED_LATE_PERCENT of the
+ *        budget. Far into a long text one token of a prompt may cost more than
+ *        the rest of the step: then there are few of them, but one in each.
+ *        Now and then a step has decode rows only, to see what they take.
  * Rank:  (priority, order of arrival): lower goes first. When blocks run out
  *        the running job of the worst rank is preempted: its blocks go, it
  *        waits in its old order and is computed again from its tokens. A
@@ -42,7 +46,8 @@
 #define SCHED_OUTPUT_COST 2u
 #define SCHED_AHEAD_COST 16u
 /* Rows of prompts that a step makes at least, while there are some. */
-#define SCHED_PREFILL_ROWS_MIN 16u
+#define SCHED_PREFILL_ROWS_MIN 1u
+#define SCHED_LATE_PERCENT 105u
 /* After so many steps with decode rows and prompts one has no prompts, so that
  * the time that the budget is made of stays known. */
 #define SCHED_MIXED_STEPS_MAX 31u

@@ -77,6 +77,31 @@ void sched_model_correct(struct sched_model *model,
 	sched_model_clamp(model);
 }
 
+void sched_margin_note(struct sched_margin *margin, double share)
+{
+	margin->shares[margin->next] = (float)fmin(share, SCHED_MARGIN_MAX);
+	margin->next = (margin->next + 1) % SCHED_MARGIN_STEPS;
+	if (margin->count < SCHED_MARGIN_STEPS)
+		margin->count++;
+}
+
+double sched_margin_of(const struct sched_margin *margin)
+{
+	float first = 1, second = 1;
+
+	for (uint32_t i = 0; i < margin->count; i++) {
+		float share = margin->shares[i];
+
+		if (share > first) {
+			second = first;
+			first = share;
+		} else if (share > second) {
+			second = share;
+		}
+	}
+	return (double)second;
+}
+
 uint64_t sched_context(uint32_t first, uint32_t count)
 {
 	uint64_t n = count;

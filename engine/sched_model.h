@@ -12,6 +12,10 @@
  *        the terms in proportion to the squares of what they had predicted.
  *        Terms stay above 0; one strange step moves them by no more than a
  *        bounded part.
+ * Margin: however good the model, some steps take longer: others had the
+ *        processor. What the last SCHED_MARGIN_STEPS took of what was predicted
+ *        says how much room a plan has to leave for all but one in a hundred to
+ *        stay within what was promised.
  * Threads: plain data.
  */
 #ifndef HEDDLE_ENGINE_SCHED_MODEL_H
@@ -45,6 +49,21 @@ void sched_model_correct(struct sched_model *model,
 uint32_t sched_model_fit(const struct sched_model *model,
 	const struct sched_cost *cost, uint32_t done, uint32_t max,
 	double budget_ns);
+
+#define SCHED_MARGIN_STEPS 256u
+/* A longer step cannot be helped by shorter plans: something else is wrong. */
+#define SCHED_MARGIN_MAX 1.5
+
+struct sched_margin {
+	float shares[SCHED_MARGIN_STEPS]; /* measured over predicted */
+	uint32_t count, next;
+};
+
+/* A step has run. */
+void sched_margin_note(struct sched_margin *margin, double share);
+
+/* Second largest of the last shares; 1 .. SCHED_MARGIN_MAX. */
+double sched_margin_of(const struct sched_margin *margin);
 
 /* The context of tokens [first, first + count). */
 uint64_t sched_context(uint32_t first, uint32_t count);
