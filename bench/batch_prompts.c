@@ -2,9 +2,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Two nodes, one that cuts prompts to the step's budget and one that does not,
- * take turns. In each turn streams run; after a third of the time long prompts
- * come, one behind the other. Gaps of steps in which all streams decode, from
- * the engine's account.
+ * take turns. In each turn streams run alone, then others to which after a
+ * third of the time long prompts come, one behind the other. Gaps of steps in
+ * which all streams decode, from the engine's account; those without prompts
+ * are taken where the streams are as long as beside them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -51,15 +52,25 @@ static int start(struct batch_session *session, const char *budget,
 	return batch_start(session, options, node);
 }
 
-static int note_turn(struct batch_session *session, const struct batch_steps *s,
+/* The steps of streams alone, and of others beside prompts. */
+struct turn {
+	struct batch_steps quiet, busy;
+};
+
+static int note_turn(struct batch_session *session, const struct turn *turn,
 	uint32_t round, const char *name, struct turns *out)
 {
+	struct batch_choice busy_choice = {
+		.kind = BATCH_STEPS_PROMPTS, .streams = session->streams};
+	struct batch_choice quiet_choice;
 	struct serve_figures quiet, busy, error;
-	uint32_t streams = session->streams;
 
-	if (batch_steps_gaps(s, BATCH_STEPS_QUIET, streams, &quiet) ||
-		batch_steps_gaps(s, BATCH_STEPS_PROMPTS, streams, &busy) ||
-		batch_steps_errors(s, BATCH_STEPS_PROMPTS, streams, &error))
+	batch_steps_range(&turn->busy, &busy_choice);
+	quiet_choice = busy_choice;
+	quiet_choice.kind = BATCH_STEPS_QUIET;
+	if (batch_steps_gaps(&turn->quiet, &quiet_choice, &quiet) ||
+		batch_steps_gaps(&turn->busy, &busy_choice, &busy) ||
+		batch_steps_errors(&turn->busy, &busy_choice, &error))
 		return error_set(&session->err, ENOMEM, "no memory for gaps");
 	if (!quiet.count || !busy.count)
 		return error_set(&session->err, ERANGE,
@@ -81,40 +92,53 @@ static int note_turn(struct batch_session *session, const struct batch_steps *s,
 	return 0;
 }
 
-static int take_turn(struct batch_session *session,
-	const struct bench_node *node, uint32_t round, const char *name,
-	struct turns *out)
+/* Run streams, and prompts if there are any, and read the account. */
+static int run_streams(struct batch_session *session,
+	const struct bench_node *node, uint32_t prompts, double seconds,
+	struct batch_steps *out)
 {
 	const struct batch_load load = {.target = &node->api,
 		.vocab = session->vocab,
 		.groups = {{.count = session->streams,
 				   .prompt_tokens = STREAM_INPUT,
 				   .output_tokens = stream_tokens(session)},
-			{.count = PROMPT_COUNT,
+			{.count = prompts,
 				.prompt_tokens = session->long_tokens,
 				.output_tokens = 1,
-				.from_ns = (uint64_t)(session->seconds * 1e9 /
-						      3)}},
-		.duration_ns = (uint64_t)(session->seconds * 1e9),
+				.from_ns = (uint64_t)(seconds * 1e9 / 3)}},
+		.duration_ns = (uint64_t)(seconds * 1e9),
 		.seed = session->seed++,
 		.signal_fd = session->signal_fd};
-	struct batch_steps steps;
 	struct serve_plan plan;
 	long offset = 0;
-	int rc = batch_steps_read(node->log, &offset, &steps, &session->err);
+	int rc = batch_steps_read(node->log, &offset, out, &session->err);
 
 	if (rc)
 		return rc;
-	batch_steps_release(&steps);
+	batch_steps_release(out);
 	rc = batch_load_run(&load, &plan, &session->err);
 	if (rc)
 		return rc;
 	serve_plan_release(&plan);
-	rc = batch_steps_read(node->log, &offset, &steps, &session->err);
-	if (rc)
-		return rc;
-	rc = note_turn(session, &steps, round, name, out);
-	batch_steps_release(&steps);
+	return batch_steps_read(node->log, &offset, out, &session->err);
+}
+
+static int take_turn(struct batch_session *session,
+	const struct bench_node *node, uint32_t round, const char *name,
+	struct turns *out)
+{
+	struct turn turn = {0};
+	/* Alone they are faster, and as far in less time. */
+	int rc = run_streams(
+		session, node, 0, session->seconds * 2 / 3, &turn.quiet);
+
+	if (rc == 0)
+		rc = run_streams(session, node, PROMPT_COUNT, session->seconds,
+			&turn.busy);
+	if (rc == 0)
+		rc = note_turn(session, &turn, round, name, out);
+	batch_steps_release(&turn.quiet);
+	batch_steps_release(&turn.busy);
 	return rc;
 }
 

@@ -29,11 +29,12 @@ static bool take(const char **at, const char *text, uint64_t *out)
 bool batch_step_parse(const char *line, struct batch_step *out)
 {
 	const char *at = strstr(line, ": step: ");
-	uint64_t decode, prefill;
+	uint64_t decode, prefill, prompts;
 
 	if (!at || !take(&at, ": step: ", &decode) ||
 		!take(&at, " decode rows, ", &prefill) ||
 		!take(&at, " prompt tokens, context ", &out->context_count) ||
+		!take(&at, " and ", &prompts) ||
 		!take(&at, "; ", &out->predicted_ns) ||
 		!take(&at, " ns expected, ", &out->took_ns) ||
 		!take(&at, " taken, end ", &out->end_ns))
@@ -94,30 +95,52 @@ void batch_steps_release(struct batch_steps *steps)
 
 /* The step before must have been one of the same: its rows wait for this. */
 static bool counts(const struct batch_steps *steps, size_t at,
-	enum batch_kind kind, uint32_t streams)
+	const struct batch_choice *choice)
 {
 	const struct batch_step *step = &steps->steps[at];
 
-	return at > 0 && step->decode_count >= streams &&
-	       steps->steps[at - 1].decode_count >= streams &&
-	       (step->prefill_count > 0) == (kind == BATCH_STEPS_PROMPTS);
+	return at > 0 && step->decode_count >= choice->streams &&
+	       steps->steps[at - 1].decode_count >= choice->streams &&
+	       step->context_count >= choice->context_min &&
+	       step->context_count <= choice->context_max &&
+	       (step->prefill_count > 0) ==
+		       (choice->kind == BATCH_STEPS_PROMPTS);
+}
+
+void batch_steps_range(
+	const struct batch_steps *steps, struct batch_choice *choice)
+{
+	uint64_t least = UINT64_MAX, most = 0;
+
+	choice->context_min = 0;
+	choice->context_max = UINT64_MAX;
+	for (size_t i = 0; i < steps->count; i++) {
+		uint64_t context = steps->steps[i].context_count;
+
+		if (!counts(steps, i, choice))
+			continue;
+		least = context < least ? context : least;
+		most = context > most ? context : most;
+	}
+	choice->context_min = least;
+	choice->context_max = most;
 }
 
 static size_t gap_count(
-	const struct batch_steps *steps, enum batch_kind kind, uint32_t streams)
+	const struct batch_steps *steps, const struct batch_choice *choice)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < steps->count; i++)
-		if (counts(steps, i, kind, streams))
+		if (counts(steps, i, choice))
 			count += steps->steps[i].decode_count;
 	return count;
 }
 
-int batch_steps_gaps(const struct batch_steps *steps, enum batch_kind kind,
-	uint32_t streams, struct serve_figures *out)
+int batch_steps_gaps(const struct batch_steps *steps,
+	const struct batch_choice *choice, struct serve_figures *out)
 {
-	size_t room = gap_count(steps, kind, streams), count = 0;
+	size_t room = gap_count(steps, choice), count = 0;
 	double *gaps = calloc(room + 1, sizeof(*gaps));
 
 	memset(out, 0, sizeof(*out));
@@ -126,7 +149,7 @@ int batch_steps_gaps(const struct batch_steps *steps, enum batch_kind kind,
 	for (size_t i = 0; i < steps->count; i++) {
 		const struct batch_step *step = &steps->steps[i];
 
-		if (!counts(steps, i, kind, streams))
+		if (!counts(steps, i, choice))
 			continue;
 		for (uint32_t k = 0; k < step->decode_count; k++)
 			gaps[count++] =
@@ -138,8 +161,8 @@ int batch_steps_gaps(const struct batch_steps *steps, enum batch_kind kind,
 	return 0;
 }
 
-int batch_steps_errors(const struct batch_steps *steps, enum batch_kind kind,
-	uint32_t streams, struct serve_figures *out)
+int batch_steps_errors(const struct batch_steps *steps,
+	const struct batch_choice *choice, struct serve_figures *out)
 {
 	double *shares = calloc(steps->count + 1, sizeof(*shares));
 	size_t count = 0;
@@ -150,7 +173,7 @@ int batch_steps_errors(const struct batch_steps *steps, enum batch_kind kind,
 	for (size_t i = 0; i < steps->count; i++) {
 		const struct batch_step *step = &steps->steps[i];
 
-		if (counts(steps, i, kind, streams) && step->predicted_ns)
+		if (counts(steps, i, choice) && step->predicted_ns)
 			shares[count++] = (double)step->took_ns /
 					  (double)step->predicted_ns;
 	}

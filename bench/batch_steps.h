@@ -22,7 +22,7 @@
 struct batch_step {
 	uint64_t end_ns, predicted_ns, took_ns;
 	uint32_t decode_count, prefill_count;
-	uint64_t context_count;
+	uint64_t context_count; /* of the decode rows */
 };
 
 struct batch_steps {
@@ -43,15 +43,27 @@ enum batch_kind {
 	BATCH_STEPS_PROMPTS /* beside a prompt */
 };
 
+/* Steps with as many decode rows or more, and contexts of these in a range. */
+struct batch_choice {
+	enum batch_kind kind;
+	uint32_t streams;
+	uint64_t context_min, context_max;
+};
+
 /*
- * Gaps of the steps of a kind with at least `streams` decode rows, in seconds;
- * all 0 where there was none. -ENOMEM.
+ * The range of contexts that the steps of this kind have; none is below its
+ * least where there was no such step. For others to be compared with at the
+ * same lengths: a step takes the longer the further its streams are.
  */
-int batch_steps_gaps(const struct batch_steps *steps, enum batch_kind kind,
-	uint32_t streams, struct serve_figures *out);
+void batch_steps_range(
+	const struct batch_steps *steps, struct batch_choice *choice);
+
+/* Gaps of the chosen steps, in seconds; all 0 where there was none. -ENOMEM. */
+int batch_steps_gaps(const struct batch_steps *steps,
+	const struct batch_choice *choice, struct serve_figures *out);
 
 /* Measured over predicted time of these steps. */
-int batch_steps_errors(const struct batch_steps *steps, enum batch_kind kind,
-	uint32_t streams, struct serve_figures *out);
+int batch_steps_errors(const struct batch_steps *steps,
+	const struct batch_choice *choice, struct serve_figures *out);
 
 #endif

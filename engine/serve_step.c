@@ -125,18 +125,17 @@ static void note_step(struct serve *serve, uint64_t took_ns)
 {
 	const struct sched_plan *plan = serve->plan;
 	struct engine_counters *counters = serve->rank.counters;
-	uint64_t context_count =
-		plan->cost.context_count + plan->cost.prefill_context_count;
 
 	histogram_add(&counters->step, took_ns);
 	counter_add(&counters->rows_total, plan->row_count);
 	counter_add(&counters->prompt_tokens_total, plan->cost.prefill_count);
 	rank_progress(&serve->rank);
 	log_debug("rank %u: step: %u decode rows, %u prompt tokens, context "
-		  "%llu; %llu ns expected, %llu taken, end %llu",
+		  "%llu and %llu; %llu ns expected, %llu taken, end %llu",
 		serve->rank.config.rank, plan->decode_count,
 		(uint32_t)plan->cost.prefill_count,
-		(unsigned long long)context_count,
+		(unsigned long long)plan->cost.context_count,
+		(unsigned long long)plan->cost.prefill_context_count,
 		(unsigned long long)plan->predicted_ns,
 		(unsigned long long)took_ns, (unsigned long long)serve->now.ns);
 	if (took_ns < SLOW_NS || took_ns / SLOW_FACTOR < plan->predicted_ns ||
