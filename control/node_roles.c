@@ -147,7 +147,6 @@ static void set_serve(const struct node *node, const struct node_role *role,
 	setup->serve.memory_fd = node->setup.memory_fd[role->rank];
 	setup->serve.resume = role->resumes;
 	setup->serve.first_loads = role->first_loads;
-	setup->cpu_count = node->setup.cpu_count;
 	for (uint32_t i = 0; i < role->rank; i++)
 		setup->cpu_index += node->setup.device[i] == NODE_DEVICE_CPU;
 }
@@ -161,6 +160,7 @@ static struct role_setup *make_setup(
 		return NULL;
 	setup->kind = role->kind;
 	setup->rank = role->rank;
+	setup->cpu_count = node->setup.cpu_count;
 	setup->segment_fd = node->segment_fd;
 	setup->channel_fd = channel;
 	setup->log_level =

@@ -227,11 +227,45 @@ static void note_start(struct role *role, uint32_t index)
 		&beat->state, (uint32_t)BEAT_STARTING, __ATOMIC_RELEASE);
 }
 
+/*
+ * Cores by what ranks have of them: each its part, where there is one for
+ * each; the dataplane all but the first of each part, where one is left. There
+ * a rank's own thread computes what no other thread can take off it, and every
+ * token that is sent on would make all the others wait.
+ */
+static void take_cores(bool is_rank, uint32_t index, uint32_t count)
+{
+	cpu_set_t all, own;
+	uint32_t total, seen = 0, last = UINT32_MAX;
+
+	if (count < (is_rank ? 2 : 1) ||
+		sched_getaffinity(0, sizeof(all), &all))
+		return;
+	total = (uint32_t)CPU_COUNT(&all);
+	if (total < count + !is_rank)
+		return;
+	CPU_ZERO(&own);
+	for (size_t core = 0; core < CPU_SETSIZE; core++) {
+		uint32_t part;
+
+		if (!CPU_ISSET(core, &all))
+			continue;
+		part = seen++ * count / total;
+		if (is_rank ? part == index : part == last)
+			CPU_SET(core, &own);
+		last = part;
+	}
+	if (sched_setaffinity(0, sizeof(own), &own))
+		log_warn("cannot keep to a part of the cores");
+}
+
 static int run_front(struct role *role, struct error *err)
 {
 	int rc;
 
 	note_start(role, ROLE_INDEX_FRONT);
+	/* Before there are threads, which inherit it. */
+	take_cores(false, 0, role->setup.cpu_count);
 	rc = front_create(
 		&role->setup.front, &role->segment, &role->front, err);
 	if (rc)
@@ -240,25 +274,6 @@ static int run_front(struct role *role, struct error *err)
 		role->front, &(struct front_control){role, ask_control});
 	rc = start_listening(role, err);
 	return rc ? rc : front_run(role->front, err);
-}
-
-/* A rank's part of the cores, where there is one for each. */
-static void take_cores(uint32_t index, uint32_t count)
-{
-	cpu_set_t all, own;
-	uint32_t total, seen = 0;
-
-	if (count < 2 || sched_getaffinity(0, sizeof(all), &all))
-		return;
-	total = (uint32_t)CPU_COUNT(&all);
-	if (total < count)
-		return;
-	CPU_ZERO(&own);
-	for (size_t core = 0; core < CPU_SETSIZE; core++)
-		if (CPU_ISSET(core, &all) && seen++ * count / total == index)
-			CPU_SET(core, &own);
-	if (sched_setaffinity(0, sizeof(own), &own))
-		log_warn("cannot keep to a part of the cores");
 }
 
 static int run_cpu(
@@ -276,7 +291,7 @@ static int run_cpu(
 	if (files.weight_count > MODEL_FILE_COUNT_MAX)
 		return error_set(
 			err, EINVAL, "%u weight files", files.weight_count);
-	take_cores(setup->cpu_index, setup->cpu_count);
+	take_cores(true, setup->cpu_index, setup->cpu_count);
 	return engine_serve_run(place, &setup->serve, &files, err);
 }
 

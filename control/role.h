@@ -52,7 +52,8 @@ struct role_setup {
 	struct front_setup front;
 	struct engine_null_options null;
 	struct engine_serve_options serve;
-	/* Of the ranks that share the cores this is number cpu_index. */
+	/* Of the ranks that share the cores this is number cpu_index; of the
+	 * dataplane only their count. */
 	uint32_t cpu_index, cpu_count;
 	struct role_model model;
 };
