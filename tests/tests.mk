@@ -194,7 +194,7 @@ $(call test,options,control/keys.c tests/fake/fake_os.c $(options_c),\
 	$(allocators))
 $(call test,control,control/control_socket.c control/command.c \
 	control/heddlectl_text.c control/notify.c base/clock.c base/error.c)
-$(call test,adapters,control/adapters.c engine/files.c dataplane/utf8.c \
+$(call test,adapters,$(wildcard control/adapters*.c) engine/files.c dataplane/utf8.c \
 	base/adapters.c base/segment.c base/counters.c base/ring.c base/wake.c \
 	base/clock.c base/error.c base/log.c)
 $(call test,role_adapter,control/role_adapter.c control/role_channel.c \
