@@ -397,8 +397,9 @@ static void free_drained(struct rank_adapters *adapters, struct mono now)
 bool rank_adapters_turn(struct rank_adapters *adapters, struct mono now)
 {
 	take_mail(adapters, now);
-	go_on_all(adapters, now);
+	/* What comes back here a load may wait for. */
 	free_drained(adapters, now);
+	go_on_all(adapters, now);
 	follow_load(adapters, now);
 	write_books(adapters, now);
 	return rank_adapters_due(adapters);
@@ -421,6 +422,16 @@ bool rank_adapters_due(const struct rank_adapters *adapters)
 bool rank_adapters_opening(const struct rank_adapters *adapters)
 {
 	return adapters->answered_loads < adapters->first_loads;
+}
+
+bool rank_adapters_leaves(
+	const struct rank_adapters *adapters, uint32_t instance)
+{
+	const struct instance *it = &adapters->instances[instance];
+
+	/* A load that was told to stop may stand behind the one that asks. */
+	return !rank_adapters_opening(adapters) && !it->loads &&
+	       (it->asked || it->state == ADAPTER_DRAINING);
 }
 
 /* --- requests ------------------------------------------------------------------------ */

@@ -90,6 +90,13 @@ void rank_adapters_taken_in(struct rank_adapters *adapters, struct mono now);
 /* Some of the first loads have not been answered. */
 bool rank_adapters_opening(const struct rank_adapters *adapters);
 
+/*
+ * Does it go as soon as its users have ended, without anything else that has
+ * to come first? Never while first loads are open: users begin after them.
+ */
+bool rank_adapters_leaves(
+	const struct rank_adapters *adapters, uint32_t instance);
+
 /* False: no such instance takes requests. */
 bool rank_adapters_hold(
 	struct rank_adapters *adapters, uint32_t instance, uint32_t serial);

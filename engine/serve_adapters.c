@@ -133,30 +133,64 @@ static int never_fits(
 		serve->position_count);
 }
 
+/* Of adapters that go with their last request. */
+static uint64_t leaving_pages(const struct serve_adapters *adapters)
+{
+	uint64_t size_bytes = 0;
+
+	for (uint32_t i = 1; i < INSTANCE_COUNT_MAX; i++) {
+		struct adapter_info info;
+
+		if (!adapters->of[i] ||
+			!rank_adapters_leaves(adapters->life, i))
+			continue;
+		adapter_look(adapters->of[i], &info);
+		size_bytes += info.page_bytes;
+	}
+	return size_bytes / page_pool_page_size(adapters->serve->model->pool);
+}
+
+/* It was waited for, and its requests still run. */
+static int stays_too_long(const struct serve_adapters *adapters, uint64_t pages,
+	uint64_t wait_ns, struct error *err)
+{
+	return error_set(err, ENOMEM,
+		"it needs %llu pages, and after %.1f s adapters that are on "
+		"their way out still hold %llu; they come back as the requests "
+		"that use them end",
+		(unsigned long long)pages, (double)wait_ns / (double)NS_PER_S,
+		(unsigned long long)leaving_pages(adapters));
+}
+
 /*
- * Free pages, then those of idle prefixes, then wait for requests to end.
- * -EAGAIN: they still run.
+ * Free pages, then those of idle prefixes, then wait for requests to end, or
+ * for adapters that go. -EAGAIN: they are still there.
  */
 static int make_room(
 	struct serve_adapters *adapters, uint64_t pages, struct error *err)
 {
 	struct serve *serve = adapters->serve;
 	uint64_t wait_ns = serve->options.load_wait_ns;
+	uint64_t needed = pages + kept_pages(serve);
+	bool fits = needed <= kv_pages(serve);
 	uint32_t free_pages;
 
 	serve->wanted_pages = 0;
-	if (pages + kept_pages(serve) > kv_pages(serve))
+	if (!fits && needed > kv_pages(serve) + leaving_pages(adapters))
 		return never_fits(serve, pages, err);
-	if (kv_cache_free_pages(serve->cache, (uint32_t)pages))
+	if (fits && kv_cache_free_pages(serve->cache, (uint32_t)pages))
 		return 0;
 	if (wait_ns == 0)
 		wait_ns = SERVE_LOAD_WAIT_NS;
 	if (adapters->room_ns == 0)
 		adapters->room_ns = serve->now.ns;
 	if (serve->now.ns - adapters->room_ns < wait_ns) {
-		serve->wanted_pages = (uint32_t)pages;
+		/* An adapter that goes takes nobody's place while it does. */
+		serve->wanted_pages = fits ? (uint32_t)pages : 0;
 		return -EAGAIN;
 	}
+	if (!fits)
+		return stays_too_long(adapters, pages, wait_ns, err);
 	free_pages = page_pool_count(serve->model->pool, PAGE_FREE);
 	return error_set(err, ENOMEM,
 		"it needs %llu pages, %u are free and %llu are missing after "

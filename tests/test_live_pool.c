@@ -103,8 +103,8 @@ static uint64_t kv_total(const struct live_world *w)
 	return segment_engine_counters(&w->stage.segment, 0)->kv_pages_total;
 }
 
-/* A pool of one long request and some adapters: not a page more than needed. */
-static void open_tight(struct live_world *w, uint32_t adapters,
+/* A pool of one long request and some adapters of that source: not a page more than needed. */
+static void open_tight(struct live_world *w, uint32_t adapters, uint32_t source,
 	uint64_t wait_ns, uint64_t *out_pages)
 {
 	struct engine_serve_options options = live_options();
@@ -112,7 +112,7 @@ static void open_tight(struct live_world *w, uint32_t adapters,
 	uint64_t kv;
 
 	live_open(w, &options);
-	live_must_load(w, 1, 0);
+	live_must_load(w, 1, source);
 	*out_pages = segment_rank_books(&w->stage.segment, 0)->adapter_pages;
 	serve = w->stage.serve;
 	kv = (uint64_t)serve->block_max *
@@ -131,7 +131,7 @@ static void test_live__pages_become_cache_and_back(void)
 	struct live_world *w = suite_calloc(1, sizeof(*w));
 	uint64_t before, pages, evicted;
 
-	open_tight(w, 2, 0, &pages);
+	open_tight(w, 2, 0, 0, &pages);
 	before = kv_total(w);
 	live_must_load(w, 1, 0);
 	CU_ASSERT(pages > 1);
@@ -189,7 +189,7 @@ static void open_crowded(struct live_world *w, uint64_t wait_ns)
 	uint32_t kind, need, most, count, left;
 	uint64_t pages;
 
-	open_tight(w, 1, wait_ns, &pages);
+	open_tight(w, 1, 0, wait_ns, &pages);
 	serve = w->stage.serve;
 	kind = longest_kind();
 	need = kv_layout_blocks(kv_store_layout(serve->model->kv),
@@ -262,6 +262,141 @@ static void test_live__a_load_does_not_wait_for_ever(void)
 	CU_ASSERT_EQUAL(w->current[1], 0);
 	CU_ASSERT(w->finished < SERVE_SLOTS);
 	close_crowded(w);
+}
+
+/* --- adapters that go ------------------------------------------------------------------- */
+
+/* The source with the fewest pages, or with the most. */
+static uint32_t source_of_size(bool most)
+{
+	struct engine_serve_options options = live_options();
+	struct live_world *w = suite_calloc(1, sizeof(*w));
+	uint64_t best = 0;
+	uint32_t found = 0;
+
+	live_open(w, &options);
+	for (uint32_t s = 0; s < LIVE_SOURCES; s++) {
+		uint64_t pages;
+
+		live_must_load(w, 1, s);
+		pages = segment_rank_books(&w->stage.segment, 0)->adapter_pages;
+		live_leave(w);
+		if (s == 0 || (most ? pages > best : pages < best)) {
+			best = pages;
+			found = s;
+		}
+	}
+	live_close(w);
+	free(w);
+	return found;
+}
+
+/*
+ * A pool with room for one of that source; it is there, a request uses it, and
+ * it was told to go. Name 1, slot 0.
+ */
+static void open_leaving(
+	struct live_world *w, uint32_t source, uint64_t wait_ns)
+{
+	uint64_t pages;
+
+	open_tight(w, 1, source, wait_ns, &pages);
+	live_must_load(w, 1, source);
+	live_submit(w, 0, longest_kind(), 1);
+	while (sched_running(w->stage.serve->sched) == 0)
+		live_turn(w);
+	live_unload(w, 1, false);
+}
+
+static void close_leaving(struct live_world *w)
+{
+	live_settle(w);
+	CU_ASSERT_EQUAL(w->wrong, 0);
+	CU_ASSERT_EQUAL(w->stage.serve->wanted_pages, 0);
+	live_leave(w);
+	live_close(w);
+	free(w);
+}
+
+/* The one that is done first. */
+static uint32_t shortest_kind(void)
+{
+	const struct serve_kind *kinds = live_library.base;
+	uint32_t shortest = 0;
+
+	for (uint32_t k = 1; k < SERVE_KINDS; k++)
+		if (kinds[k].prompt_count + 8 * kinds[k].output_count <
+			kinds[shortest].prompt_count +
+				8 * kinds[shortest].output_count)
+			shortest = k;
+	return shortest;
+}
+
+static void test_live__a_load_waits_for_an_adapter_that_goes(void)
+{
+	struct live_world *w = suite_calloc(1, sizeof(*w));
+
+	open_leaving(w, 0, 3600 * NS_PER_S);
+	live_load(w, 2, 0, true);
+	/* The base is served meanwhile. */
+	live_submit(w, 1, shortest_kind(), 0);
+	while (w->stage.kind[1] != SERVE_KINDS)
+		live_turn(w);
+	CU_ASSERT_EQUAL(w->finished, 1);
+	CU_ASSERT_NOT_EQUAL(w->next[2], 0);
+	for (uint32_t i = 0; w->next[2]; i++) {
+		CU_ASSERT_FATAL(i < 1000000);
+		live_turn(w);
+	}
+	CU_ASSERT_EQUAL(w->refused, 0);
+	CU_ASSERT_NOT_EQUAL(w->current[2], 0);
+	CU_ASSERT_EQUAL(w->finished, 2);
+	CU_ASSERT_EQUAL(w->dropped, 1);
+	live_submit(w, 0, 2, 2);
+	close_leaving(w);
+}
+
+static void test_live__but_not_for_ever(void)
+{
+	struct live_world *w = suite_calloc(1, sizeof(*w));
+
+	open_leaving(w, 0, 1);
+	live_load(w, 2, 0, true);
+	while (w->next[2])
+		live_turn(w);
+	CU_ASSERT_EQUAL(w->refused, 1);
+	CU_ASSERT_EQUAL(w->finished, 0);
+	CU_ASSERT_EQUAL(w->dropped, 0);
+	live_settle(w);
+	/* Its end is still an end. */
+	live_must_load(w, 2, 0);
+	close_leaving(w);
+}
+
+/* What goes is less than what is needed, or does not go before we do. */
+static void test_live__nobody_waits_for_what_does_not_help(void)
+{
+	struct live_world *w = suite_calloc(1, sizeof(*w));
+	uint32_t small = source_of_size(false);
+
+	open_leaving(w, small, 3600 * NS_PER_S);
+	live_load(w, 2, source_of_size(true), true);
+	while (w->next[2])
+		live_turn(w);
+	CU_ASSERT_EQUAL(w->naive[2].rc, -ENOMEM);
+	CU_ASSERT_EQUAL(w->finished, 0);
+	live_settle(w);
+	/* The one behind it was told to stop: it has no page to give. */
+	live_must_load(w, 1, small);
+	live_load(w, 2, small, true);
+	live_load(w, 3, small, true);
+	live_post_drop(w, w->next[3], false);
+	for (uint32_t i = 0; w->next[2]; i++) {
+		CU_ASSERT_FATAL(i < 1000000);
+		live_turn(w);
+	}
+	CU_ASSERT_EQUAL(w->refused, 3);
+	close_leaving(w);
 }
 
 /* --- faults ------------------------------------------------------------------------------ */
@@ -377,6 +512,9 @@ int main(void)
 		SUITE_CASE(live__pages_become_cache_and_back),
 		SUITE_CASE(live__a_load_waits_for_requests_to_end),
 		SUITE_CASE(live__a_load_does_not_wait_for_ever),
+		SUITE_CASE(live__a_load_waits_for_an_adapter_that_goes),
+		SUITE_CASE(live__but_not_for_ever),
+		SUITE_CASE(live__nobody_waits_for_what_does_not_help),
 		SUITE_CASE(live__every_effect_of_a_load_fails_once),
 	};
 	int rc;
