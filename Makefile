@@ -62,14 +62,17 @@ dataplane_c = $(wildcard dataplane/*.c)
 # Of the dataplane, what turns conversations and text into tokens and back.
 text_c = $(wildcard dataplane/jinja*.c dataplane/tokenizer*.c) \
 	$(addprefix dataplane/,chat.c detokenizer.c stop_set.c utf8.c)
-eval_c = $(wildcard control/eval*.c) control/model_dir.c control/out_dir.c
+eval_c = $(wildcard control/eval*.c) $(trust_c) control/out_dir.c
+# Who vouches for an adapter.
+trust_c = control/adapter_trust.c $(wildcard control/manifest*.c) \
+	control/model_dir.c
 # Our own TCP and the IP under it.
 tcp_c = $(wildcard dataplane/tcp*.c dataplane/net*.c) base/siphash.c \
 	dataplane/timer_wheel.c dataplane/unit_pool.c base/clock.c base/error.c
 # The daemon: all roles in one program.
-heddled_c = $(addprefix control/,heddled.c keys.c model_dir.c notify.c \
+heddled_c = $(addprefix control/,heddled.c keys.c notify.c \
 	command.c control_socket.c role.c role_adapter.c role_channel.c) \
-	$(wildcard control/adapters*.c control/node*.c control/options*.c)
+	$(trust_c) $(wildcard control/adapters*.c control/node*.c control/options*.c)
 heddlectl_c = $(wildcard control/heddlectl*.c) control/command.c base/error.c \
 	base/clock.c
 library_c = $(base_c) $(memmgr_c) $(gpu_c) $(engine_c)

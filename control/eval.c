@@ -17,6 +17,9 @@ enum option_key {
 	OPTION_BASE,
 	OPTION_ADAPTER,
 	OPTION_OUT,
+	OPTION_KEY,
+	OPTION_KEYS,
+	OPTION_NAME,
 	OPTION_INPUT,
 	OPTION_IDS,
 	OPTION_TEXT,
@@ -46,6 +49,9 @@ static const struct option long_options[] = {
 	{"base", required_argument, NULL, OPTION_BASE},
 	{"adapter", required_argument, NULL, OPTION_ADAPTER},
 	{"out", required_argument, NULL, OPTION_OUT},
+	{"key", required_argument, NULL, OPTION_KEY},
+	{"keys", required_argument, NULL, OPTION_KEYS},
+	{"name", required_argument, NULL, OPTION_NAME},
 	{"input", required_argument, NULL, OPTION_INPUT},
 	{"ids", required_argument, NULL, OPTION_IDS},
 	{"text", required_argument, NULL, OPTION_TEXT},
@@ -79,6 +85,8 @@ static const char usage[] =
 	"       heddle-eval tokenize|detokenize|chat --model DIR --input FILE\n"
 	"       heddle-eval merge --base DIR --adapter DIR --out DIR\n"
 	"       heddle-eval diff --base DIR --model DIR --out DIR\n"
+	"       heddle-eval sign --key PRIVATE.pem [--name NAME] DIR\n"
+	"       heddle-eval verify --keys PATH [--name NAME] DIR\n"
 	"\n"
 	"score       one JSON line per line of FILE ({\"ids\": [...]} or\n"
 	"            {\"text\": \"...\"}, - = standard input): log-probability "
@@ -103,6 +111,15 @@ static const char usage[] =
 	"            which only routed experts differ from the base's, or why "
 	"it\n"
 	"            cannot be one\n"
+	"sign        write heddle-manifest.json, the size and SHA-256 of every "
+	"file\n"
+	"            of the adapter in DIR, and heddle-manifest.sig, an "
+	"ed25519\n"
+	"            signature of it; NAME is the only one it may be loaded "
+	"by\n"
+	"verify      is every file as it was signed with one of the keys of "
+	"PATH (a\n"
+	"            file or a directory of *.pem)?\n"
 	"\n"
 	"all:      --kv-dtype f32|bf16 [f32]  --threads N [cores]\n"
 	"          --chunk ROWS [64]          --page-size BYTES [by size]\n"
@@ -237,6 +254,15 @@ static int take_path(
 	case OPTION_OUT:
 		o->out = text;
 		return 0;
+	case OPTION_KEY:
+		o->key = text;
+		return 0;
+	case OPTION_KEYS:
+		o->keys = text;
+		return 0;
+	case OPTION_NAME:
+		o->name = text;
+		return 0;
 	case OPTION_INPUT:
 		o->input = text;
 		return 0;
@@ -252,6 +278,9 @@ static int take_option(
 	case OPTION_MODEL:
 	case OPTION_BASE:
 	case OPTION_OUT:
+	case OPTION_KEY:
+	case OPTION_KEYS:
+	case OPTION_NAME:
 	case OPTION_INPUT:
 	case OPTION_ADAPTER:
 		return take_path(o, key, text, err);
@@ -299,6 +328,11 @@ static int take_option(
 	}
 }
 
+static int what_is(const char *text, struct error *err)
+{
+	return error_set(err, EINVAL, "\"%s\": what is that? see --help", text);
+}
+
 static int parse_options(
 	int argc, char **argv, struct eval_options *out, struct error *err)
 {
@@ -326,10 +360,9 @@ static int parse_options(
 			return rc;
 	}
 	if (optind < argc)
-		return error_set(err, EINVAL,
-			"\"%s\": what is that? see "
-			"--help",
-			argv[optind]);
+		out->directory = argv[optind++];
+	if (optind < argc)
+		return what_is(argv[optind], err);
 	if (out->cores.count && out->thread_count &&
 		out->thread_count != out->cores.count)
 		return error_set(err, EINVAL,
@@ -346,7 +379,8 @@ static int parse_options(
 
 enum {
 	WITHOUT_MODEL = 1, /* --model DIR is not needed */
-	WITH_ADAPTERS = 2 /* --adapter is known */
+	WITH_ADAPTERS = 2, /* --adapter is known */
+	WITH_DIRECTORY = 4 /* a word that is no option is expected */
 };
 
 static const struct command {
@@ -362,6 +396,8 @@ static const struct command {
 	{"chat", eval_chat, 0},
 	{"merge", eval_merge, WITHOUT_MODEL | WITH_ADAPTERS},
 	{"diff", eval_diff, 0},
+	{"sign", eval_sign, WITHOUT_MODEL | WITH_DIRECTORY},
+	{"verify", eval_verify, WITHOUT_MODEL | WITH_DIRECTORY},
 };
 
 static int run_command(
@@ -372,6 +408,10 @@ static int run_command(
 
 	if (rc)
 		return rc;
+	if (options.directory && !(command->flags & WITH_DIRECTORY))
+		return what_is(options.directory, err);
+	if (!options.directory && (command->flags & WITH_DIRECTORY))
+		return error_set(err, EINVAL, "the adapter's DIR is missing");
 	if (!options.model && !(command->flags & WITHOUT_MODEL))
 		return error_set(err, EINVAL, "--model DIR is missing");
 	if (options.adapter_count && !(command->flags & WITH_ADAPTERS))

@@ -3,7 +3,7 @@
 /*
  * Why:   heddle-eval runs the engine with no server around it, to prove and
  *        to look: score, generate, inspect; and it turns adapters into
- *        checkpoints and back: merge, diff.
+ *        checkpoints and back: merge, diff; it signs them: sign, verify.
  * Errors: commands return 0 or -errno with a text in struct error; only
  *        main() prints it, as one line, and exits with 1.
  * Threads: one, beside the back end's workers.
@@ -43,6 +43,10 @@ struct eval_options {
 	const char *out; /* merge, diff: directory to be made */
 	struct eval_adapter adapters[INSTANCE_COUNT_MAX - 1];
 	uint32_t adapter_count;
+	const char *directory; /* sign, verify: of the adapter */
+	const char *key; /* sign: file of the private key */
+	const char *keys; /* verify: public keys */
+	const char *name; /* sign, verify: of the adapter, NULL = any */
 	const char *input; /* score: JSON lines, "-" = standard input */
 	const char *ids; /* generate: token ids of the prompt */
 	enum dtype kv_type;
@@ -161,5 +165,7 @@ int eval_generate(const struct eval_options *options, struct error *err);
 int eval_inspect(const struct eval_options *options, struct error *err);
 int eval_merge(const struct eval_options *options, struct error *err);
 int eval_diff(const struct eval_options *options, struct error *err);
+int eval_sign(const struct eval_options *options, struct error *err);
+int eval_verify(const struct eval_options *options, struct error *err);
 
 #endif

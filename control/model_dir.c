@@ -23,6 +23,7 @@ struct folder {
 	int fd;
 	const char *path; /* as the operator wrote it */
 	struct error *err;
+	const struct adapter_dir_rule *rule; /* NULL = links are followed */
 };
 
 /* A descriptor or -errno; glibc has no wrapper for this call. */
@@ -91,7 +92,9 @@ static int refuse(const struct folder *folder, const char *name, int code)
 
 	if (code == EXDEV || code == ELOOP) {
 		code = EINVAL;
-		reason = "is a link that leads out of the directory";
+		reason = folder->rule ? "is a link"
+				      : "is a link that leads out of the "
+					"directory";
 	} else if (code == ENOTDIR) {
 		code = EINVAL;
 	}
@@ -126,9 +129,10 @@ static int adopt(const struct folder *folder, int fd, const char *name,
 static int open_required(
 	const struct folder *folder, const char *name, struct model_file *out)
 {
-	int fd = open_file(folder->fd, name, 0);
+	int fd = open_file(
+		folder->fd, name, folder->rule ? RESOLVE_NO_SYMLINKS : 0);
 
-	if (fd == -EXDEV)
+	if (fd == -EXDEV && !folder->rule)
 		fd = open_blob(folder->fd, name);
 	if (fd < 0)
 		return refuse(folder, name, -fd);
@@ -252,7 +256,7 @@ static int open_all(const struct folder *folder, struct model_files *files)
 
 static int open_folder(const char *path, struct error *err, struct folder *out)
 {
-	*out = (struct folder){-1, path, err};
+	*out = (struct folder){-1, path, err, NULL};
 	out->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (out->fd < 0)
 		return error_set(err, errno == ENOTDIR ? EINVAL : errno,
@@ -300,14 +304,17 @@ static int open_adapter(const struct folder *folder, struct adapter_files *out)
 		rc = open_optional(folder, "config.json", &out->model.config);
 	if (rc == 0)
 		rc = open_weights(folder, &out->model);
+	if (rc == 0 && folder->rule)
+		rc = folder->rule->check(folder->rule->arg, folder->fd,
+			folder->path, out, folder->err);
 	close(folder->fd);
 	if (rc)
 		adapter_files_close(out);
 	return rc;
 }
 
-int adapter_dir_open(
-	const char *path, struct adapter_files *out, struct error *err)
+static int open_anywhere(const char *path, const struct adapter_dir_rule *rule,
+	struct adapter_files *out, struct error *err)
 {
 	struct folder folder;
 	int rc;
@@ -315,7 +322,14 @@ int adapter_dir_open(
 	assert(path && out);
 	adapter_files_init(out);
 	rc = open_folder(path, err, &folder);
+	folder.rule = rule;
 	return rc ? rc : open_adapter(&folder, out);
+}
+
+int adapter_dir_open(
+	const char *path, struct adapter_files *out, struct error *err)
+{
+	return open_anywhere(path, NULL, out, err);
 }
 
 /* What of an absolute path is beneath the root; NULL: it is not. */
@@ -335,11 +349,12 @@ static const char *beneath(const char *root, const char *path)
 	return *path ? path : ".";
 }
 
-int adapter_dir_open_beneath(const char *root, const char *path,
-	struct adapter_files *out, struct error *err)
+static int open_inside(const char *root, const char *path,
+	const struct adapter_dir_rule *rule, struct adapter_files *out,
+	struct error *err)
 {
 	const char *inside = beneath(root, path);
-	struct folder top, folder = {-1, path, err};
+	struct folder top, folder = {-1, path, err, rule};
 	int rc;
 
 	adapter_files_init(out);
@@ -359,6 +374,20 @@ int adapter_dir_open_beneath(const char *root, const char *path,
 			folder.fd == -ENOTDIR ? EINVAL : -folder.fd,
 			"%.256s: %s", path, strerror(-folder.fd));
 	return open_adapter(&folder, out);
+}
+
+int adapter_dir_open_beneath(const char *root, const char *path,
+	struct adapter_files *out, struct error *err)
+{
+	return open_inside(root, path, NULL, out, err);
+}
+
+int adapter_dir_open_ruled(const char *root, const char *path,
+	const struct adapter_dir_rule *rule, struct adapter_files *out,
+	struct error *err)
+{
+	return root ? open_inside(root, path, rule, out, err)
+		    : open_anywhere(path, rule, out, err);
 }
 
 int model_file_reopen(

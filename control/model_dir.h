@@ -34,6 +34,22 @@ int model_dir_open_config(
 int adapter_dir_open(
 	const char *path, struct adapter_files *out, struct error *err);
 
+/* What else an adapter's directory has to fulfil. */
+struct adapter_dir_rule {
+	/* Its files are open, `dir` is it; no link was followed. 0 or -errno. */
+	int (*check)(void *arg, int dir, const char *path,
+		struct adapter_files *files, struct error *err);
+	void *arg;
+};
+
+/*
+ * As one of the other two, and by that rule; links within the directory are
+ * refused too. root NULL: the path is from anywhere.
+ */
+int adapter_dir_open_ruled(const char *root, const char *path,
+	const struct adapter_dir_rule *rule, struct adapter_files *out,
+	struct error *err);
+
 /*
  * The same beneath a directory `root`: a relative path, or one that begins
  * with the root's. -EACCES: it leads out of the root.

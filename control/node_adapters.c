@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control/adapter_trust.h"
 #include "control/node_private.h"
 
 /* Who waits: bit 63 and a role's life for clients, 1 for the start itself. */
@@ -213,6 +214,8 @@ static int order(struct node *node, struct adapters_order *what, bool replace,
 static void load(struct node *node, const struct command_call *call,
 	struct command_answer *answer)
 {
+	const struct adapter_trust trust = {
+		.keys = options_text(node->options, OPTION_ADAPTER_KEYS)};
 	bool wait = !(call->flags & COMMAND_FLAG_NO_WAIT);
 	struct adapter_files files;
 	struct adapters_order what = {.name = call->name,
@@ -228,7 +231,8 @@ static void load(struct node *node, const struct command_call *call,
 			"\"%.256s\" is no absolute path", call->path);
 		return;
 	}
-	if (adapter_dir_open(call->path, &files, &answer->err)) {
+	if (adapter_trust_open(
+		    &trust, call->name, call->path, &files, &answer->err)) {
 		error_prefix(&answer->err, "adapter \"%s\"", call->name);
 		return;
 	}
@@ -284,6 +288,9 @@ static int ask_load(struct node *node, const struct role_message *message,
 	uint64_t ticket, struct error *err)
 {
 	const char *root = options_text(node->options, OPTION_ADAPTER_ROOT);
+	const struct adapter_trust trust = {
+		.keys = options_text(node->options, OPTION_ADAPTER_KEYS),
+		.root = root};
 	bool there = adapters_find(node->adapters, message->name) != 0;
 	struct adapter_files files;
 	struct adapters_order what = {.name = message->name,
@@ -302,7 +309,8 @@ static int ask_load(struct node *node, const struct role_message *message,
 			"want to load the adapter in place, set 'load_inplace' "
 			"to True.",
 			message->name);
-	rc = adapter_dir_open_beneath(root, message->text, &files, err);
+	rc = adapter_trust_open(
+		&trust, message->name, message->text, &files, err);
 	return rc ? rc : order(node, &what, there, err);
 }
 

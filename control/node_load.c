@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control/adapter_trust.h"
+#include "control/manifest_keys.h"
 #include "control/node_setup.h"
 #include "dataplane/utf8.h"
 
@@ -44,27 +46,42 @@ static int check_name(const struct node_setup *setup,
 	return 0;
 }
 
+/* A typing error is told at the start, not by the first load. */
+static int check_keys(const char *path, struct error *err)
+{
+	struct manifest_keys keys;
+
+	if (path[0] && manifest_keys_read(path, &keys, err))
+		return error_prefix(err, "adapter-keys");
+	return 0;
+}
+
 int node_load_open(const struct options *options, struct node_setup *setup,
 	struct error *err)
 {
 	const struct option_value *list = &options->value[OPTION_ADAPTER];
+	const struct adapter_trust trust = {
+		.keys = options_text(options, OPTION_ADAPTER_KEYS)};
+	int rc = check_keys(trust.keys, err);
 
-	for (uint32_t i = 0; i < list->count; i++) {
+	for (uint32_t i = 0; rc == 0 && i < list->count; i++) {
 		struct node_adapter *adapter = &setup->adapters[i];
-		int rc = split(list->items[i], adapter, err);
+
+		rc = split(list->items[i], adapter, err);
 
 		if (rc == 0)
 			rc = check_name(setup, adapter, err);
 		if (rc)
 			return rc;
-		rc = adapter_dir_open(adapter->directory, &adapter->files, err);
+		rc = adapter_trust_open(&trust, adapter->name,
+			adapter->directory, &adapter->files, err);
 		if (rc) {
 			error_prefix(err, "adapter \"%s\"", adapter->name);
 			return rc;
 		}
 		setup->adapter_count++;
 	}
-	return 0;
+	return rc;
 }
 
 void node_load_close(struct node_setup *setup)

@@ -42,6 +42,11 @@ static const struct option_spec specs[OPTION_ID_COUNT] = {
 		.value = "DIR",
 		.help = "Where the adapters lie that may be loaded over HTTP; "
 			"without it none may."},
+	[OPTION_ADAPTER_KEYS] = {"adapter-keys", OPTION_KIND_TEXT,
+		.value = "PATH",
+		.help = "Public ed25519 keys in PEM, a file or a directory; "
+			"every adapter has to be signed with one of them. "
+			"Without it manifests are not looked at."},
 	[OPTION_ADAPTER_COUNT] = {"adapter-count", OPTION_KIND_NUMBER,
 		.initial = "32", .max = INSTANCE_COUNT_MAX - 1,
 		.value = "N",

@@ -21,6 +21,8 @@
 struct letter_file {
 	char name[sizeof(((struct model_file *)0)->name)];
 	uint64_t size_bytes;
+	uint32_t has_hash;
+	uint8_t hash[FILE_HASH_BYTES];
 };
 
 /* The content of the memory file, read once. */
@@ -68,6 +70,8 @@ static int add_file(const struct model_file *file, struct letter *letter,
 	letter->file_count++;
 	memcpy(to->name, file->name, sizeof(to->name));
 	to->size_bytes = file->size_bytes;
+	to->has_hash = file->has_hash;
+	memcpy(to->hash, file->hash, sizeof(to->hash));
 	return 0;
 }
 
@@ -168,6 +172,8 @@ static void take_file(const struct letter *letter, struct role_fds *fds,
 	memcpy(out->name, file->name, sizeof(out->name));
 	out->name[sizeof(out->name) - 1] = '\0';
 	out->size_bytes = file->size_bytes;
+	out->has_hash = file->has_hash != 0;
+	memcpy(out->hash, file->hash, sizeof(out->hash));
 	out->fd = fds->fd[1 + index];
 	fds->fd[1 + index] = -1;
 }

@@ -60,21 +60,40 @@ static struct piece make_piece(const struct adapter_fill *fill, uint32_t expert,
 	};
 }
 
-/* Before the others; within them in the order in which the files lie. */
-static int compare_pieces(const void *left, const void *right)
+/* In the order in which the files lie. */
+static int compare_places(const void *left, const void *right)
 {
 	const struct piece *x = left, *y = right;
 	const struct read_segment *a = &x->segment, *b = &y->segment;
-	bool a_converts = x->type != x->place.panels.type;
-	bool b_converts = y->type != y->place.panels.type;
 
-	if (a_converts != b_converts)
-		return a_converts ? 1 : -1;
 	if (a->file != b->file)
 		return a->file < b->file ? -1 : 1;
 	if (a->offset_bytes != b->offset_bytes)
 		return a->offset_bytes < b->offset_bytes ? -1 : 1;
 	return 0;
+}
+
+/* Those of the base's type before the others; within them as files lie. */
+static int compare_pieces(const void *left, const void *right)
+{
+	const struct piece *x = left, *y = right;
+	bool x_converts = x->type != x->place.panels.type;
+	bool y_converts = y->type != y->place.panels.type;
+
+	if (x_converts != y_converts)
+		return x_converts ? 1 : -1;
+	return compare_places(left, right);
+}
+
+/* All have a hash, or none. */
+static bool is_proven(const struct adapter_fill *fill)
+{
+	const struct model_files *files = &fill->files->model;
+
+	for (uint32_t i = 0; i < files->weight_count; i++)
+		assert(files->weights[i].has_hash ==
+			files->weights[0].has_hash);
+	return files->weight_count > 0 && files->weights[0].has_hash;
 }
 
 static void cut(struct state *state)
@@ -87,7 +106,8 @@ static void cut(struct state *state)
 			state->pieces[n++] =
 				make_piece(fill, i, (enum adapter_part)part);
 	assert(n == state->count);
-	qsort(state->pieces, n, sizeof(*state->pieces), compare_pieces);
+	qsort(state->pieces, n, sizeof(*state->pieces),
+		is_proven(fill) ? compare_places : compare_pieces);
 	for (uint32_t i = 0; i < n; i++) {
 		state->segments[i] = state->pieces[i].segment;
 		state->direct_count +=
@@ -233,6 +253,87 @@ static int fill_converted(
 	return rc;
 }
 
+/* Everything in one go, in the order in which the files lie. */
+struct proof {
+	struct state *state;
+	struct error *err;
+	uint32_t file;
+	uint32_t next; /* the piece that comes */
+	uint8_t *host, *converted; /* a matrix of another type; owned */
+	uint64_t done_bytes;
+};
+
+static int store_proven(struct proof *proof, struct piece *piece,
+	uint64_t offset, const uint8_t *data, size_t length)
+{
+	if (piece->type == proof->state->fill->shape->format.type)
+		return take_direct(
+			proof->state, 0, proof->next, offset, data, length);
+	piece->host = proof->host;
+	memcpy(piece->host + offset, data, length);
+	return offset + length < piece->segment.size_bytes
+		       ? 0
+		       : convert(proof->state, piece, proof->converted,
+				 proof->err);
+}
+
+static int take_proven(
+	void *arg, uint64_t offset, const uint8_t *data, size_t length)
+{
+	struct proof *proof = arg;
+	struct state *state = proof->state;
+
+	while (proof->next < state->count) {
+		struct piece *piece = &state->pieces[proof->next];
+		uint64_t begin = piece->segment.offset_bytes;
+		uint64_t end = begin + piece->segment.size_bytes;
+		uint64_t from = begin > offset ? begin : offset;
+		uint64_t to = end < offset + length ? end : offset + length;
+		int rc;
+
+		if (piece->segment.file != proof->file ||
+			begin >= offset + length)
+			break;
+		rc = store_proven(proof, piece, from - begin,
+			data + (from - offset), to - from);
+		if (rc)
+			return rc;
+		proof->done_bytes += to - from;
+		progress(state, proof->done_bytes);
+		if (end > offset + length)
+			break;
+		proof->next++;
+	}
+	return 0;
+}
+
+static int fill_proven(
+	struct state *state, struct reader_info *out, struct error *err)
+{
+	const struct model_files *files = &state->fill->files->model;
+	const struct expert_shape *shape = state->fill->shape;
+	size_t count = (size_t)shape->hidden * shape->inter;
+	struct proof proof = {.state = state, .err = err};
+	const struct file_sink sink = {take_proven, &proof};
+	int rc = 0;
+
+	proof.host = malloc(count * dtype_size(DTYPE_F32));
+	proof.converted = malloc(count * dtype_size(shape->format.type));
+	if (!proof.host || !proof.converted)
+		rc = error_set(err, ENOMEM,
+			"no memory to convert an expert of %zu values", count);
+	out->lane_count = 1;
+	for (uint32_t i = 0; rc == 0 && i < files->weight_count; i++) {
+		proof.file = i;
+		rc = model_file_prove(&files->weights[i], &sink, err);
+		out->read_bytes += files->weights[i].size_bytes;
+	}
+	assert(rc || proof.next == state->count);
+	free(proof.converted);
+	free(proof.host);
+	return rc;
+}
+
 /*
  * A matrix may end before the next one's cache line; what is between them
  * may hold another tenant's bytes.
@@ -260,6 +361,14 @@ static int clear_gaps(const struct adapter_fill *fill, struct error *err)
 		  : 0;
 }
 
+static int fill_unproven(
+	struct state *state, struct reader_info *out, struct error *err)
+{
+	int rc = fill_direct(state, out, err);
+
+	return rc ? rc : fill_converted(state, out, err);
+}
+
 int adapter_fill_run(const struct adapter_fill *fill, struct reader_info *out,
 	struct error *err)
 {
@@ -275,10 +384,10 @@ int adapter_fill_run(const struct adapter_fill *fill, struct reader_info *out,
 	if (state.pieces && state.segments) {
 		cut(&state);
 		rc = clear_gaps(fill, err);
-		if (rc == 0)
-			rc = fill_direct(&state, out, err);
-		if (rc == 0)
-			rc = fill_converted(&state, out, err);
+		if (rc == 0 && is_proven(fill))
+			rc = fill_proven(&state, out, err);
+		else if (rc == 0)
+			rc = fill_unproven(&state, out, err);
 	} else {
 		rc = error_set(err, ENOMEM,
 			"no memory to plan the reading of %u tensors",

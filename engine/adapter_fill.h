@@ -9,6 +9,9 @@
  *        the other (the first rounding that the adapter's training did not
  *        see: to nearest even, and a value for which the base's type has no
  *        room is refused).
+ * Proof: files that have a hash (files.h) are read once more, from end to end,
+ *        and the bytes that go into the slots are those that are hashed; when
+ *        they do not fit the call fails, and nobody has seen the slots.
  * Invariants: after success every byte of every slot is written, the few
  *        between two matrices as zeros.
  * Ownership: everything is borrowed for the call.
@@ -45,7 +48,7 @@ struct adapter_fill {
 	uint64_t *done_bytes; /* grows with relaxed stores, for whoever looks */
 };
 
-/* -EIO, -ENOMEM, -ERANGE (a value without room), each by name; what the pace
+/* -EIO, -ENOMEM, -EBADMSG, -ERANGE (a value without room), each by name; what the pace
  * says. */
 int adapter_fill_run(const struct adapter_fill *fill, struct reader_info *out,
 	struct error *err);

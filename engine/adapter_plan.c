@@ -126,11 +126,80 @@ static int place_tensor(struct builder *b, uint32_t file,
 	return 0;
 }
 
+/* What is kept of a file while it is hashed: its header. */
+struct kept {
+	uint64_t file_bytes;
+	uint8_t prefix[SAFETENSORS_LENGTH_BYTES];
+	uint64_t length; /* of json; 0 until the prefix is there, or bad */
+	char *json; /* owned */
+};
+
+/* Copy what of a piece of the file is in [from, from + size) to `out`. */
+static void keep_range(const uint8_t *data, uint64_t offset, size_t length,
+	uint64_t from, uint64_t size, void *out)
+{
+	uint64_t begin = offset > from ? offset : from;
+	uint64_t end =
+		offset + length < from + size ? offset + length : from + size;
+
+	if (begin < end)
+		memcpy((uint8_t *)out + (begin - from), data + (begin - offset),
+			end - begin);
+}
+
+static int keep_header(
+	void *arg, uint64_t offset, const uint8_t *data, size_t length)
+{
+	struct kept *kept = arg;
+
+	keep_range(data, offset, length, 0, sizeof(kept->prefix), kept->prefix);
+	/* Whether it is good is said once the file is proven. */
+	if (!kept->json && offset + length >= sizeof(kept->prefix) &&
+		offset < sizeof(kept->prefix) &&
+		safetensors_header_length(kept->prefix, kept->file_bytes,
+			&kept->length, NULL) == 0) {
+		kept->json = malloc(kept->length);
+		if (!kept->json)
+			return -ENOMEM;
+	}
+	keep_range(data, offset, length, sizeof(kept->prefix), kept->length,
+		kept->json);
+	return 0;
+}
+
+static int parse_kept(const struct model_file *file, struct kept *kept,
+	struct safetensors_header *out, struct error *err)
+{
+	int rc = safetensors_header_length(
+		kept->prefix, kept->file_bytes, &kept->length, err);
+
+	if (rc == 0)
+		rc = safetensors_parse(kept->json, kept->length,
+			kept->file_bytes - sizeof(kept->prefix) - kept->length,
+			out, err);
+	return rc ? error_prefix(err, "%s", file->name) : 0;
+}
+
+static int read_proven(const struct model_file *file,
+	struct safetensors_header *out, struct error *err)
+{
+	struct kept kept = {.file_bytes = file->size_bytes};
+	const struct file_sink sink = {keep_header, &kept};
+	int rc = model_file_prove(file, &sink, err);
+
+	if (rc == 0)
+		rc = parse_kept(file, &kept, out, err);
+	free(kept.json);
+	return rc;
+}
+
 static int place_file(struct builder *b, uint32_t file)
 {
 	const struct model_file *weights = &b->files->model.weights[file];
 	struct safetensors_header header;
-	int rc = safetensors_read(weights->fd, weights->name, &header, b->err);
+	int rc = weights->has_hash ? read_proven(weights, &header, b->err)
+				   : safetensors_read(weights->fd,
+					     weights->name, &header, b->err);
 
 	if (rc)
 		return rc;

@@ -8,6 +8,8 @@
  *        all of which count, as in deepseek-ai/ESFT; an index is not read.
  *        Tensors are [I, H], [I, H] and [H, I] in F32, BF16 or F16, each in
  *        its own type if need be, under the names of names.h.
+ * Proof: of files that have a hash (files.h) all bytes are hashed first; what
+ *        is parsed are those very bytes, kept while they were hashed.
  * Base:  a config.json beside them, if any, has to describe the same experts
  *        as the base's; without it, names and shapes have to fit.
  * Ownership: the plan owns its arrays; files and config are borrowed for the
@@ -44,7 +46,7 @@ struct adapter_plan {
 	uint64_t size_bytes; /* of all tensors, as stored */
 };
 
-/* -EINVAL with file, tensor and reason; -EIO; -EFBIG; -ENOMEM. */
+/* -EINVAL with file, tensor and reason; -EBADMSG; -EIO; -EFBIG; -ENOMEM. */
 int adapter_plan_create(const struct adapter_files *files,
 	const struct model_config *config, struct adapter_plan *out,
 	struct error *err);

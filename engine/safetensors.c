@@ -11,7 +11,7 @@
 #include "base/json_text.h"
 #include "engine/safetensors.h"
 
-#define LENGTH_BYTES 8
+#define LENGTH_BYTES SAFETENSORS_LENGTH_BYTES
 #define METADATA_KEY "__metadata__"
 
 /*
@@ -374,23 +374,14 @@ static int read_header(int fd, uint64_t file_bytes, uint64_t length,
 	return rc;
 }
 
-static int read_file(int fd, struct safetensors_header *out, struct error *err)
+int safetensors_header_length(const uint8_t prefix[SAFETENSORS_LENGTH_BYTES],
+	uint64_t file_bytes, uint64_t *out, struct error *err)
 {
-	unsigned char prefix[LENGTH_BYTES];
-	uint64_t file_bytes, length = 0;
-	struct stat st;
-	int rc;
+	uint64_t length = 0;
 
-	if (fstat(fd, &st))
-		return error_set(
-			err, EIO, "cannot be measured: %s", strerror(errno));
-	file_bytes = (uint64_t)st.st_size;
 	if (file_bytes < LENGTH_BYTES)
 		return error_set(err, EINVAL, "truncated: %llu bytes",
 			(unsigned long long)file_bytes);
-	rc = read_exactly(fd, prefix, sizeof(prefix), 0, err);
-	if (rc)
-		return rc;
 	for (int i = LENGTH_BYTES - 1; i >= 0; i--)
 		length = length << 8 | prefix[i];
 	if (length == 0 || length > (uint64_t)SAFETENSORS_HEADER_BYTES_MAX)
@@ -403,7 +394,27 @@ static int read_file(int fd, struct safetensors_header *out, struct error *err)
 			"truncated: header of %llu bytes in a file of %llu",
 			(unsigned long long)length,
 			(unsigned long long)file_bytes);
-	return read_header(fd, file_bytes, length, out, err);
+	*out = length;
+	return 0;
+}
+
+static int read_file(int fd, struct safetensors_header *out, struct error *err)
+{
+	uint8_t prefix[LENGTH_BYTES] = {0};
+	uint64_t file_bytes, length = 0;
+	struct stat st;
+	int rc = 0;
+
+	if (fstat(fd, &st))
+		return error_set(
+			err, EIO, "cannot be measured: %s", strerror(errno));
+	file_bytes = (uint64_t)st.st_size;
+	if (file_bytes >= LENGTH_BYTES)
+		rc = read_exactly(fd, prefix, sizeof(prefix), 0, err);
+	if (rc == 0)
+		rc = safetensors_header_length(
+			prefix, file_bytes, &length, err);
+	return rc ? rc : read_header(fd, file_bytes, length, out, err);
 }
 
 int safetensors_read(int fd, const char *file_name,

@@ -53,6 +53,15 @@ int safetensors_parse(const char *json, size_t length, uint64_t data_size_bytes,
 int safetensors_read(int fd, const char *file_name,
 	struct safetensors_header *out, struct error *err);
 
+#define SAFETENSORS_LENGTH_BYTES 8 /* of a header's length */
+
+/*
+ * How many bytes of JSON follow the first SAFETENSORS_LENGTH_BYTES of a file of
+ * that size. -EINVAL.
+ */
+int safetensors_header_length(const uint8_t prefix[SAFETENSORS_LENGTH_BYTES],
+	uint64_t file_bytes, uint64_t *out, struct error *err);
+
 /*
  * A header covers its file exactly, so its end tells the size: -EINVAL where
  * that is not what the file had when it was opened.

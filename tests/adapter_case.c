@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/names.h"
 #include "gpu/cpu/panels.h"
@@ -206,6 +207,34 @@ void adapter_case_open(const struct adapter_case *a, struct adapter_files *out)
 		snprintf(name, sizeof(name), "model-%05u.safetensors", i + 1);
 		set_file(&out->model.weights[i], name, weights_file(a, i));
 	}
+}
+
+static void hash_file(struct model_file *file)
+{
+	if (file->fd < 0)
+		return;
+	if (model_file_hash(file, NULL, file->hash, NULL))
+		abort();
+	file->has_hash = true;
+}
+
+void adapter_case_hash(struct adapter_files *files)
+{
+	hash_file(&files->experts);
+	hash_file(&files->model.config);
+	for (uint32_t i = 0; i < files->model.weight_count; i++)
+		hash_file(&files->model.weights[i]);
+}
+
+void adapter_case_flip(const struct model_file *file, uint64_t bit)
+{
+	uint8_t byte;
+
+	if (pread(file->fd, &byte, 1, (off_t)(bit / 8)) != 1)
+		abort();
+	byte ^= (uint8_t)(1u << bit % 8);
+	if (pwrite(file->fd, &byte, 1, (off_t)(bit / 8)) != 1)
+		abort();
 }
 
 /* Row-major place of element (row, col) in the layout of the slots. */

@@ -54,6 +54,12 @@ struct st_tensor *adapter_case_find(struct adapter_case *a, const char *name);
 /* Open files, as control would hand them over. */
 void adapter_case_open(const struct adapter_case *a, struct adapter_files *out);
 
+/* Give each file the hash of what it holds now, as a manifest would. */
+void adapter_case_hash(struct adapter_files *files);
+
+/* Turn one bit of an open file over. */
+void adapter_case_flip(const struct model_file *file, uint64_t bit);
+
 /* Values of one matrix; `part` as enum adapter_part. */
 const float *adapter_case_values(const struct adapter_case *a,
 	uint32_t moe_layer, uint32_t expert, uint32_t part);

@@ -109,10 +109,12 @@ static void hear_load(struct live_world *w, struct live_naive *it,
 		w->refused++;
 		CU_ASSERT_NOT_EQUAL(answer->err.text[0], '\0');
 		CU_ASSERT(it->may_fail || answer->rc == -ENOMEM ||
+			  (it->changed && answer->rc == -EBADMSG) ||
 			  (answer->rc == -ECANCELED && it->drops > 0));
 		it->life = it->drops ? LIFE_LEAVES : LIFE_NONE;
 	} else {
 		w->loaded++;
+		CU_ASSERT_FALSE(it->changed);
 		it->life = it->drops ? LIFE_LEAVES : LIFE_THERE;
 	}
 	if (w->next[it->entry] != number)
@@ -169,6 +171,17 @@ void live_open_mail(struct live_world *w)
 	w->stage.place.mail = w->mail;
 }
 
+/* One bit of one file. */
+static void change(struct live_world *w, const struct adapter_files *files)
+{
+	uint32_t which = suite_below(&w->random, files->model.weight_count + 1);
+	const struct model_file *file =
+		which ? &files->model.weights[which - 1] : &files->experts;
+
+	adapter_case_flip(
+		file, suite_random(&w->random) % (file->size_bytes * 8));
+}
+
 void live_post_load(struct live_world *w, uint32_t number)
 {
 	struct live_naive *it = &w->naive[number];
@@ -180,6 +193,10 @@ void live_post_load(struct live_world *w, uint32_t number)
 
 	snprintf(command.name, sizeof(command.name), "name %u", it->entry);
 	adapter_case_open(&live_library.sources[it->source].a, &command.files);
+	if (w->signs)
+		adapter_case_hash(&command.files);
+	if (it->changed)
+		change(w, &command.files);
 	if (it->may_fail) {
 		struct model_files *model = &command.files.model;
 		uint64_t size = model->weights[0].size_bytes;
@@ -205,8 +222,10 @@ void live_load(struct live_world *w, uint32_t entry, uint32_t source, bool good)
 		number++;
 	if (number == LIVE_NUMBERS || w->next[entry])
 		return;
-	w->naive[number] = (struct live_naive){
-		.serial = ++w->serial, .source = source, .entry = entry};
+	w->naive[number] = (struct live_naive){.serial = ++w->serial,
+		.source = source,
+		.entry = entry,
+		.changed = w->changes};
 	w->next[entry] = number;
 	w->naive[number].may_fail = !good;
 	live_post_load(w, number);

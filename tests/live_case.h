@@ -40,6 +40,7 @@ struct live_naive {
 	uint32_t serial, source, entry, drops;
 	bool now; /* its requests may end as cancelled */
 	bool may_fail; /* its files are not good, or change */
+	bool changed; /* they are not what was signed */
 	int rc; /* of its load */
 	uint32_t served; /* requests that were told to the engine */
 };
@@ -56,6 +57,8 @@ struct live_world {
 	uint32_t source_of[SERVE_SLOTS];
 	bool first_of[SERVE_SLOTS];
 	uint64_t random;
+	bool signs; /* files have hashes */
+	bool changes; /* and those of the next load are not theirs */
 	uint32_t finished, cancelled, loaded, refused, dropped, replaced;
 	uint32_t kills, wrong, cached, foreign_hits;
 };

@@ -452,7 +452,7 @@ static int replace_next(struct faults *t, struct error *err)
 }
 
 /* In rows every byte goes through the back end, whose calls can fail. */
-static void begin_faults(struct faults *t, enum dtype type)
+static void begin_faults(struct faults *t, enum dtype type, bool proven)
 {
 	struct error err = {0};
 
@@ -460,6 +460,8 @@ static void begin_faults(struct faults *t, enum dtype type)
 	begin_layout(&t->f, "tests/golden/deepseek_v2_lite", 60, WEIGHT_ROWS);
 	make(&t->old, &t->f, 11, DTYPE_BF16, 2);
 	make(&t->next, &t->f, 12, type, 0);
+	if (proven)
+		adapter_case_hash(&t->next.files);
 	CU_ASSERT_EQUAL_FATAL(load(&t->f, "old", &t->old, &err), 0);
 }
 
@@ -480,12 +482,12 @@ static void unload_next(struct faults *t)
 }
 
 /* Every n-th call of either kind fails in a load; the next load succeeds. */
-static void fail_loads(enum dtype type, bool os)
+static void fail_loads(enum dtype type, bool os, bool proven)
 {
 	struct error err = {0};
 	struct faults t;
 
-	begin_faults(&t, type);
+	begin_faults(&t, type, proven);
 	for (uint64_t n = 1;; n++) {
 		bool failed = fault(&t, os, n, load_next);
 
@@ -503,10 +505,12 @@ static void fail_loads(enum dtype type, bool os)
 
 static void test_adapter_load__every_call_fails_once(void)
 {
-	fail_loads(DTYPE_BF16, false);
-	fail_loads(DTYPE_F32, false);
-	fail_loads(DTYPE_BF16, true);
-	fail_loads(DTYPE_F32, true);
+	fail_loads(DTYPE_BF16, false, false);
+	fail_loads(DTYPE_F32, false, false);
+	fail_loads(DTYPE_BF16, true, false);
+	fail_loads(DTYPE_F32, true, false);
+	fail_loads(DTYPE_BF16, false, true);
+	fail_loads(DTYPE_F16, true, true);
 }
 
 /* A failed replace leaves the instance that was there, byte for byte. */
@@ -515,7 +519,7 @@ static void fail_replaces(bool os)
 	struct error err = {0};
 	struct faults t;
 
-	begin_faults(&t, DTYPE_F32);
+	begin_faults(&t, DTYPE_F32, false);
 	CU_ASSERT_EQUAL_FATAL(load_next(&t, &err), 0);
 	for (uint64_t n = 1;; n++) {
 		bool failed = fault(&t, os, n, replace_next);
@@ -544,7 +548,7 @@ static void test_adapter_unload__the_fence_fails(void)
 	struct error err = {0};
 	struct faults t;
 
-	begin_faults(&t, DTYPE_BF16);
+	begin_faults(&t, DTYPE_BF16, false);
 	CU_ASSERT_EQUAL_FATAL(load_next(&t, &err), 0);
 	fake_vmm_work_begin(&t.f.vmm);
 	fake_vmm_fail(&t.f.vmm, FAKE_FENCE, 1);
@@ -566,7 +570,7 @@ static void test_adapter_load__two_faults(void)
 	struct error err = {0};
 	struct faults t;
 
-	begin_faults(&t, DTYPE_BF16);
+	begin_faults(&t, DTYPE_BF16, false);
 	CU_ASSERT_EQUAL(adapter_stage(t.f.set, "next", false, &t.next.files,
 				&adapter, &err),
 		0);
@@ -615,6 +619,101 @@ static void test_adapter_load__flipped_weights(void)
 	end(&f);
 }
 
+/* ---- files that have a hash ---- */
+
+static uint64_t bits_of(const struct model_file *file)
+{
+	return file->size_bytes * 8;
+}
+
+/* Any bit of any file: refused, by the file's name, and nothing is left. */
+static void check_flips(struct faults *t, uint64_t *state)
+{
+	struct adapter_files *files = &t->next.files;
+
+	for (int i = 0; i < 200; i++) {
+		uint32_t which =
+			suite_below(state, files->model.weight_count + 1);
+		const struct model_file *file =
+			which ? &files->model.weights[which - 1]
+			      : &files->experts;
+		/* The header as often as the values. */
+		uint64_t bits = i % 2 && file->size_bytes > 512
+					? UINT64_C(8) * 512
+					: bits_of(file);
+		uint64_t bit = suite_random(state) % bits;
+		struct error err = {0};
+
+		adapter_case_flip(file, bit);
+		CU_ASSERT_EQUAL(load_next(t, &err), -EBADMSG);
+		CU_ASSERT_PTR_NOT_NULL(strstr(err.text, file->name));
+		CU_ASSERT_EQUAL(adapter_count(t->f.set), 1);
+		check_old(t);
+		adapter_case_flip(file, bit);
+	}
+}
+
+static void check_proven(enum dtype type, uint64_t *state)
+{
+	struct error err = {0};
+	struct faults t;
+
+	begin_faults(&t, type, true);
+	check_flips(&t, state);
+	CU_ASSERT_EQUAL(load_next(&t, &err), 0);
+	CU_ASSERT_EQUAL(
+		adapter_case_wrong(&t.next.a, t.f.model,
+			info_of(&t.f, "next", ADAPTER_RESIDENT).instance),
+		0);
+	unload_next(&t);
+	check_old(&t);
+	end_faults(&t);
+}
+
+static void test_adapter_load__only_what_was_hashed(void)
+{
+	uint64_t state = suite_seed(9);
+
+	check_proven(DTYPE_BF16, &state);
+	check_proven(DTYPE_F16, &state);
+	check_proven(DTYPE_F32, &state);
+}
+
+/* It was good when it was checked, and is written to before it is copied. */
+static void test_adapter_copy__a_file_that_changes(void)
+{
+	struct adapter *adapter;
+	struct reader_info info;
+	struct faults t;
+	struct error err = {0};
+	const struct model_file *file;
+
+	begin_faults(&t, DTYPE_F16, true);
+	file = &t.next.files.model.weights[0];
+	CU_ASSERT_EQUAL_FATAL(adapter_stage(t.f.set, "next", false,
+				      &t.next.files, &adapter, &err),
+		0);
+	CU_ASSERT_EQUAL(adapter_map(t.f.set, adapter, &err), 0);
+	/* The header is not looked at again, and yet it counts. */
+	for (uint64_t bit = 0; bit < bits_of(file); bit += bits_of(file) - 1) {
+		adapter_case_flip(file, bit);
+		err = (struct error){0};
+		CU_ASSERT_EQUAL(
+			adapter_copy(adapter, 1, NULL, &info, &err), -EBADMSG);
+		CU_ASSERT_PTR_NOT_NULL(strstr(err.text, file->name));
+		adapter_case_flip(file, bit);
+	}
+	CU_ASSERT_EQUAL(adapter_copy(adapter, 1, NULL, &info, &err), 0);
+	adapter_publish(t.f.set, adapter);
+	CU_ASSERT_EQUAL(
+		adapter_case_wrong(&t.next.a, t.f.model,
+			info_of(&t.f, "next", ADAPTER_RESIDENT).instance),
+		0);
+	unload_next(&t);
+	check_old(&t);
+	end_faults(&t);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -630,6 +729,8 @@ int main(void)
 		SUITE_CASE(adapter_unload__the_fence_fails),
 		SUITE_CASE(adapter_load__two_faults),
 		SUITE_CASE(adapter_load__flipped_weights),
+		SUITE_CASE(adapter_load__only_what_was_hashed),
+		SUITE_CASE(adapter_copy__a_file_that_changes),
 	};
 
 	return SUITE_MAIN("adapter", cases);

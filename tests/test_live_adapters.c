@@ -281,6 +281,35 @@ static void check_random(bool pretends, bool kills, uint32_t turns)
 	free(w);
 }
 
+/* Replaced by what nobody signed: refused, and those who are there go on. */
+static void test_live__what_was_not_signed_changes_nothing(void)
+{
+	struct engine_serve_options options = live_options();
+	struct live_world *w = suite_calloc(1, sizeof(*w));
+
+	live_open(w, &options);
+	w->signs = true;
+	live_must_load(w, 1, 0);
+	for (uint32_t i = 0; i < 100; i++) {
+		uint32_t before = w->current[1];
+
+		w->changes = i % 4 > 0;
+		live_submit(w, 0, i % SERVE_KINDS, 1);
+		live_submit(w, 1, i % SERVE_KINDS, 0);
+		live_load(w, 1, i % LIVE_SOURCES, true);
+		while (w->next[1])
+			live_turn(w);
+		CU_ASSERT_EQUAL(w->current[1] == before, w->changes);
+		live_settle(w);
+	}
+	CU_ASSERT_EQUAL(w->refused, 75);
+	CU_ASSERT_EQUAL(w->replaced, 25);
+	CU_ASSERT_EQUAL(w->wrong, 0);
+	live_leave(w);
+	live_close(w);
+	free(w);
+}
+
 static void test_live__the_same_bits_whatever_comes_and_goes(void)
 {
 	check_random(false, false, 4000);
@@ -304,6 +333,7 @@ int main(void)
 		SUITE_CASE(live__a_drop_waits_for_its_users_or_ends_them),
 		SUITE_CASE(live__and_so_does_the_pretending_engine),
 		SUITE_CASE(live__a_request_of_no_instance),
+		SUITE_CASE(live__what_was_not_signed_changes_nothing),
 		SUITE_CASE(live__the_same_bits_whatever_comes_and_goes),
 		SUITE_CASE(live__the_same_bits_after_any_death),
 		SUITE_CASE(live__the_pretending_engine_through_anything),

@@ -194,6 +194,8 @@ $(call test,options,control/keys.c tests/fake/fake_os.c $(options_c),\
 	$(allocators))
 $(call test,control,control/control_socket.c control/command.c \
 	control/heddlectl_text.c control/notify.c base/clock.c base/error.c)
+$(call test,manifest,tests/fake/fake_os.c $(trust_c) engine/files.c \
+	base/adapters.c base/json_text.c base/error.c,$(allocators) $(files))
 $(call test,adapters,$(wildcard control/adapters*.c) engine/files.c dataplane/utf8.c \
 	base/adapters.c base/segment.c base/counters.c base/ring.c base/wake.c \
 	base/clock.c base/error.c base/log.c)
@@ -202,7 +204,7 @@ $(call test,role_adapter,control/role_adapter.c control/role_channel.c \
 node_test_c = $(addprefix control/node_,setup.c texts.c listen.c load.c \
 	threads.c tls.c) \
 	control/role_channel.c control/role_adapter.c control/keys.c \
-	control/model_dir.c base/log.c \
+	$(trust_c) base/log.c \
 	$(wildcard engine/null*.c) $(rank_c) engine/files.c \
 	$(filter-out tests/%,$(config_test_c)) $(options_c) $(front_c)
 $(call test,node,$(sort $(node_test_c)))
@@ -368,6 +370,8 @@ $(call fuzz,tcp_listen,tests/fuzz/tcp_steps.c $(tcp_c))
 $(call fuzz,tcp_established,tests/fuzz/tcp_steps.c $(tcp_c))
 $(call fuzz,tcp_closing,tests/fuzz/tcp_steps.c $(tcp_c))
 
+$(call fuzz,manifest,control/manifest.c base/adapters.c base/json_text.c \
+	base/error.c)
 $(call fuzz,control_line,control/command.c base/error.c)
 $(call fuzz,options_yaml,$(options_c))
 
