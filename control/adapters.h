@@ -81,6 +81,7 @@ struct adapters_name {
 	char name[ADAPTER_NAME_BYTES];
 	bool pinned;
 	uint32_t weight;
+	uint32_t weight_due; /* mask of ranks that have not been told */
 	uint64_t created_s;
 	uint32_t current, other; /* instances; 0 = none */
 	enum adapters_op op;
@@ -145,6 +146,13 @@ int adapters_unload(struct adapters *adapters, const char *name, bool now,
 
 /* -ENOENT. */
 int adapters_pin(struct adapters *adapters, const char *name, bool pinned,
+	struct error *err);
+
+/*
+ * The share of a name, from now on; no load carries an older one. -ENOENT,
+ * -EINVAL.
+ */
+int adapters_weigh(struct adapters *adapters, const char *name, uint32_t weight,
 	struct error *err);
 
 /* --- events ------------------------------------------------------------------------ */

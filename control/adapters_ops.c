@@ -303,3 +303,23 @@ int adapters_pin(struct adapters *adapters, const char *name, bool pinned,
 	adapters->names[index].pinned = pinned;
 	return 0;
 }
+
+int adapters_weigh(struct adapters *adapters, const char *name, uint32_t weight,
+	struct error *err)
+{
+	uint32_t index = adapters_find(adapters, name);
+
+	if (index == 0)
+		return error_set(
+			err, ENOENT, "there is no adapter \"%.128s\"", name);
+	if (weight < 1 || weight > ADAPTER_WEIGHT_MAX)
+		return error_set(err, EINVAL,
+			"adapter \"%.128s\": a weight is from 1 to %u", name,
+			ADAPTER_WEIGHT_MAX);
+	adapters->names[index].weight = weight;
+	adapters->names[index].weight_due =
+		(uint32_t)((UINT64_C(1) << adapters->rank_count) - 1);
+	registry_publish(adapters, index);
+	adapters_turn(adapters);
+	return 0;
+}

@@ -346,6 +346,29 @@ static void send_drop(struct adapters *adapters,
 	part->drops_open++;
 }
 
+/* A load that is still to be sent says it anyway; no answer comes. */
+static void send_weight(
+	struct adapters *adapters, uint32_t index, uint32_t rank)
+{
+	struct adapters_name *name = &adapters->names[index];
+	const struct adapters_instance *live =
+		adapters_instance(adapters, name->current);
+	struct engine_command command = {.kind = ENGINE_ADAPTER_WEIGHT,
+		.entry = index,
+		.weight = name->weight};
+
+	if (live && live->phase > ADAPTERS_HELD &&
+		!live->parts[rank].load_due) {
+		command.instance = live->number;
+		command.serial = live->serial;
+		memcpy(command.name, name->name, sizeof(command.name));
+		adapter_files_init(&command.files);
+		if (adapters->hooks.send(adapters->hooks.arg, rank, &command))
+			return;
+	}
+	name->weight_due &= ~(UINT32_C(1) << rank);
+}
+
 /*
  * What its rank counts on goes first: it counts LOADs, and begins to serve
  * when it has as many as it was told of.
@@ -381,6 +404,10 @@ static void send_due(struct adapters *adapters, uint32_t rank)
 		if (instance->parts[rank].drop_due)
 			send_drop(adapters, instance, rank);
 	}
+	for (uint32_t i = 1; i < ADAPTER_ENTRY_COUNT_MAX; i++)
+		if (adapters->names[i].used &&
+			adapters->names[i].weight_due >> rank & 1)
+			send_weight(adapters, i, rank);
 }
 
 void adapters_turn(struct adapters *adapters)
@@ -393,6 +420,18 @@ void adapters_turn(struct adapters *adapters)
 	for (uint32_t i = 0; i < adapters->rank_count; i++)
 		if (adapters->up[i])
 			send_due(adapters, i);
+}
+
+static bool weight_pending(const struct adapters *adapters)
+{
+	uint32_t up = 0, due = 0;
+
+	for (uint32_t r = 0; r < adapters->rank_count; r++)
+		up |= (uint32_t)adapters->up[r] << r;
+	for (uint32_t i = 1; i < ADAPTER_ENTRY_COUNT_MAX; i++)
+		if (adapters->names[i].used)
+			due |= adapters->names[i].weight_due;
+	return (up & due) != 0;
 }
 
 bool adapters_pending(const struct adapters *adapters)
@@ -411,5 +450,5 @@ bool adapters_pending(const struct adapters *adapters)
 					instance->parts[r].drop_due))
 				return true;
 	}
-	return false;
+	return weight_pending(adapters);
 }

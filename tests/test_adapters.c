@@ -31,6 +31,7 @@ struct played_rank {
 	bool runs;
 	uint32_t first_left; /* LOADs that it waits for before it serves */
 	struct held held[INSTANCE_COUNT_MAX];
+	uint32_t weight[ADAPTER_ENTRY_COUNT_MAX];
 };
 
 struct world {
@@ -68,12 +69,18 @@ static int send_command(
 		CU_ASSERT_EQUAL(h->serial, 0);
 		CU_ASSERT_TRUE(command->files.experts.fd >= 0);
 		*h = (struct held){.serial = command->serial, .loading = true};
+		r->weight[command->entry] = command->weight;
 		if (r->first_left > 0)
 			r->first_left--;
 		return 0;
 	}
-	CU_ASSERT_EQUAL(command->kind, ENGINE_ADAPTER_DROP);
+	if (command->kind == ENGINE_ADAPTER_WEIGHT) {
+		CU_ASSERT_EQUAL(r->first_left, 0);
+		r->weight[command->entry] = command->weight;
+		return 0;
+	}
 	CU_ASSERT_EQUAL(h->serial, command->serial);
+	CU_ASSERT_EQUAL(command->kind, ENGINE_ADAPTER_DROP);
 	CU_ASSERT_EQUAL(r->first_left, 0);
 	h->drops++;
 	h->now = h->now || command->now;
@@ -604,6 +611,59 @@ static void test_replace_drain__one_copy_at_a_time(void)
 	close_world(&w);
 }
 
+/* Ranks, the table and the registry say the same of every name that serves. */
+static void check_weights(const struct world *w)
+{
+	for (uint32_t i = 1; i < ADAPTER_ENTRY_COUNT_MAX; i++) {
+		const struct adapters_name *name =
+			adapters_name(w->adapters, i);
+		struct adapter_entry entry;
+
+		if (!name || !in_table(w, name->name))
+			continue;
+		(void)adapter_table_find(segment_adapter_table(&w->segment),
+			name->name, strlen(name->name), &entry, NULL);
+		CU_ASSERT_EQUAL(entry.weight, name->weight);
+		for (uint32_t r = 0; r < RANKS; r++)
+			CU_ASSERT_EQUAL(w->ranks[r].weight[i], name->weight);
+	}
+}
+
+static void test_weigh__every_rank_hears_of_it(void)
+{
+	static struct world w;
+	struct error err = {0};
+
+	open_world(&w);
+	CU_ASSERT_EQUAL(adapters_weigh(w.adapters, "a", 2, &err), -ENOENT);
+	(void)make_live(&w, "b");
+	(void)make_live(&w, "a");
+	CU_ASSERT_EQUAL(adapters_weigh(w.adapters, "a", 0, NULL), -EINVAL);
+	CU_ASSERT_EQUAL(adapters_weigh(w.adapters, "a", 1001, NULL), -EINVAL);
+	check_weights(&w);
+	CU_ASSERT_EQUAL(adapters_weigh(w.adapters, "a", 7, &err), 0);
+	CU_ASSERT_EQUAL(
+		adapters_name(w.adapters, adapters_find(w.adapters, "a"))
+			->weight,
+		7);
+	check_weights(&w);
+	CU_ASSERT_FALSE(adapters_pending(w.adapters));
+	/* The second rank takes nothing now, and is told later. */
+	w.fail_in = 1;
+	CU_ASSERT_EQUAL(adapters_weigh(w.adapters, "a", 1000, &err), 0);
+	CU_ASSERT_EQUAL(w.ranks[1].weight[adapters_find(w.adapters, "a")], 7);
+	CU_ASSERT_TRUE(adapters_pending(w.adapters));
+	adapters_turn(w.adapters);
+	CU_ASSERT_FALSE(adapters_pending(w.adapters));
+	check_weights(&w);
+	/* One that is down hears of it with its loads. */
+	kill_rank(&w, 0, false);
+	CU_ASSERT_EQUAL(adapters_weigh(w.adapters, "a", 3, &err), 0);
+	start_rank(&w, 0);
+	check_weights(&w);
+	close_world(&w);
+}
+
 static void test_death__the_next_life_gets_what_lives(void)
 {
 	static struct world w;
@@ -697,8 +757,10 @@ static void test_send__the_nth_fails_for_every_n(void)
 		w.fail_in = n;
 		CU_ASSERT_NOT_EQUAL(order(&w, "a", LOAD, NULL), 0);
 		finish_all(&w);
+		CU_ASSERT_EQUAL(adapters_weigh(w.adapters, "a", 5, NULL), 0);
 		CU_ASSERT_NOT_EQUAL(order(&w, "a", REPLACE, NULL), 0);
 		finish_all(&w);
+		check_weights(&w);
 		CU_ASSERT_NOT_EQUAL(order(&w, "a", DRAIN, NULL), 0);
 		finish_all(&w);
 		CU_ASSERT_TRUE(in_table(&w, "a"));
@@ -775,6 +837,8 @@ static void ask_something(struct world *w, uint64_t *random)
 	char name[] = {(char)('a' + suite_below(random, NAMES)), '\0'};
 	uint32_t what = suite_below(random, 12);
 
+	(void)adapters_weigh(
+		w->adapters, name, 1 + suite_below(random, 1000), NULL);
 	if (what < 4)
 		(void)order(w, name, LOAD, NULL);
 	else if (what < 7)
@@ -857,6 +921,7 @@ static void test_random__a_request_finds_what_it_is_bound_to(void)
 		if (!w.ranks[r].runs)
 			start_rank(&w, r);
 	finish_all(&w);
+	check_weights(&w);
 	for (uint32_t i = 0; i < NAMES; i++)
 		(void)unload(&w, (char[]){(char)('a' + i), '\0'}, true, NULL);
 	finish_all(&w);
@@ -886,6 +951,7 @@ int main(void)
 		SUITE_CASE(replace__old_requests_keep_the_old),
 		SUITE_CASE(replace__no_room_keeps_the_old_and_offers_drain),
 		SUITE_CASE(replace_drain__one_copy_at_a_time),
+		SUITE_CASE(weigh__every_rank_hears_of_it),
 		SUITE_CASE(death__the_next_life_gets_what_lives),
 		SUITE_CASE(answers__of_nothing_that_is_there),
 		SUITE_CASE(send__the_nth_fails_for_every_n),
