@@ -55,6 +55,9 @@ static const struct command_spec specs[COMMAND_ID_COUNT] = {
 		"Keep it: nothing but unpin makes it unloadable again.", 1, 0},
 	[COMMAND_ADAPTER_UNPIN] = {"adapter unpin", "NAME", NULL,
 		"Allow to unload it again.", 1, 0},
+	[COMMAND_ADAPTER_WEIGHT] = {"adapter weight", "NAME W", NULL,
+		"Change its share, 1 to 1000, from the next step on.", 2, 0,
+		.weighs = true},
 };
 
 const struct command_spec *command_spec(enum command_id id)
@@ -68,13 +71,24 @@ const struct command_spec *command_spec(enum command_id id)
 #define WORD_COUNT_MAX 12
 
 struct word {
-	const char *text;
+	const char *text; /* without quotation marks */
 	size_t length;
+	size_t at, line_length; /* how it stands in the line */
+	bool quoted;
 };
 
+/* A line, and room for the words that were quoted in it. */
+struct lexer {
+	const char *line;
+	size_t length, at;
+	char text[COMMAND_LINE_BYTES_MAX];
+	size_t used; /* of text */
+};
+
+/* Never of a quoted one. */
 static bool word_is(struct word word, const char *text)
 {
-	return strlen(text) == word.length &&
+	return !word.quoted && strlen(text) == word.length &&
 	       memcmp(word.text, text, word.length) == 0;
 }
 
@@ -83,26 +97,69 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r';
 }
 
-/* Words of a line; false: there are too many. */
-static bool split(const char *line, size_t length, struct word *words,
-	uint32_t *out_count)
+/* Behind the first quotation mark. */
+static int take_quoted(struct lexer *x, struct word *out, struct error *err)
 {
-	size_t at = 0;
+	out->quoted = true;
+	out->text = x->text + x->used;
+	for (x->at++; x->at < x->length && x->line[x->at] != '"'; x->at++) {
+		if (x->line[x->at] == '\\') {
+			x->at++;
+			if (x->at == x->length ||
+				(x->line[x->at] != '"' &&
+					x->line[x->at] != '\\'))
+				return error_set(err, EINVAL,
+					"a backslash in quotation marks stands "
+					"before one, or before another "
+					"backslash");
+		}
+		x->text[x->used++] = x->line[x->at];
+	}
+	if (x->at == x->length)
+		return error_set(err, EINVAL, "a quotation mark is not closed");
+	x->at++;
+	out->length = (size_t)(x->text + x->used - out->text);
+	if (x->at < x->length && !is_space(x->line[x->at]))
+		return error_set(err, EINVAL,
+			"a word goes on behind its closing quotation mark");
+	return 0;
+}
 
+static int take_next(struct lexer *x, struct word *out, struct error *err)
+{
+	size_t begin = x->at;
+	int rc = 0;
+
+	*out = (struct word){.text = x->line + begin, .at = begin};
+	if (x->line[begin] == '"') {
+		rc = take_quoted(x, out, err);
+	} else {
+		while (x->at < x->length && !is_space(x->line[x->at]))
+			x->at++;
+		out->length = x->at - begin;
+	}
+	out->line_length = x->at - begin;
+	return rc;
+}
+
+/* Words of a line, which live as long as the lexer. */
+static int split(struct lexer *x, struct word *words, uint32_t *out_count,
+	struct error *err)
+{
 	*out_count = 0;
 	for (;;) {
-		while (at < length && is_space(line[at]))
-			at++;
-		if (at == length)
-			return true;
+		int rc;
+
+		while (x->at < x->length && is_space(x->line[x->at]))
+			x->at++;
+		if (x->at == x->length)
+			return 0;
 		if (*out_count == WORD_COUNT_MAX)
-			return false;
-		words[*out_count] = (struct word){line + at, 0};
-		while (at < length && !is_space(line[at]))
-			at++;
-		words[*out_count].length =
-			(size_t)(line + at - words[*out_count].text);
-		(*out_count)++;
+			return error_set(err, EINVAL, "more than %d words",
+				WORD_COUNT_MAX);
+		rc = take_next(x, &words[(*out_count)++], err);
+		if (rc)
+			return rc;
 	}
 }
 
@@ -135,7 +192,7 @@ static uint32_t match_name(
 	const char *space = strchr(name, ' ');
 	size_t first = space ? (size_t)(space - name) : strlen(name);
 
-	if (count == 0 || words[0].length != first ||
+	if (count == 0 || words[0].quoted || words[0].length != first ||
 		memcmp(words[0].text, name, first) != 0)
 		return 0;
 	if (!space)
@@ -151,7 +208,8 @@ static bool is_choice(const char *choices, struct word word)
 		const char *space = strchr(at, ' ');
 		size_t length = space ? (size_t)(space - at) : strlen(at);
 
-		if (length == word.length && memcmp(at, word.text, length) == 0)
+		if (!word.quoted && length == word.length &&
+			memcmp(at, word.text, length) == 0)
 			return true;
 		at = space ? space + 1 : NULL;
 	}
@@ -190,7 +248,8 @@ static unsigned find_flag(const struct command_spec *spec, struct word word)
 	return 0;
 }
 
-static int take_weight(struct word word, uint32_t *out, struct error *err)
+static int take_weight(
+	struct word word, const char *what, uint32_t *out, struct error *err)
 {
 	uint32_t value = 0;
 
@@ -205,13 +264,15 @@ static int take_weight(struct word word, uint32_t *out, struct error *err)
 	*out = value;
 	return 0;
 err_range:
-	return error_set(err, EINVAL, "--weight takes a number from 1 to %u",
+	return error_set(err, EINVAL, "%s takes a number from 1 to %u", what,
 		COMMAND_WEIGHT_MAX);
 }
 
 static int take_word(struct word word, char *out, size_t size, const char *what,
 	struct error *err)
 {
+	if (word.length == 0)
+		return error_set(err, EINVAL, "%s is empty", what);
 	if (word.length >= size)
 		return error_set(err, EINVAL, "%s is longer than %zu bytes",
 			what, size - 1);
@@ -222,9 +283,23 @@ static int take_word(struct word word, char *out, size_t size, const char *what,
 	return 0;
 }
 
+/* A name, then a path or a weight. */
+static int take_operand(struct word word, uint32_t number,
+	struct command_call *out, struct error *err)
+{
+	if (number == 0)
+		return take_word(
+			word, out->name, sizeof(out->name), "the name", err);
+	if (specs[out->id].weighs)
+		return take_weight(word, "the weight", &out->weight, err);
+	out->path_at = word.at;
+	out->path_length = word.line_length;
+	return take_word(word, out->path, sizeof(out->path), "the path", err);
+}
+
 /* NAME, DIR and flags in any order. */
-static int take_words(const char *line, const struct word *words,
-	uint32_t count, struct command_call *out, struct error *err)
+static int take_words(const struct word *words, uint32_t count,
+	struct command_call *out, struct error *err)
 {
 	const struct command_spec *spec = &specs[out->id];
 	uint32_t seen = 0;
@@ -235,20 +310,17 @@ static int take_words(const char *line, const struct word *words,
 
 		out->flags |= flag;
 		if (flag == COMMAND_FLAG_WEIGHT)
-			rc = i + 1 < count ? take_weight(words[++i],
+			rc = i + 1 < count ? take_weight(words[++i], "--weight",
 						     &out->weight, err)
 					   : error_set(err, EINVAL,
 						     "--weight takes a number");
 		if (flag)
 			continue;
-		if (words[i].text[0] == '-' || seen == spec->words)
+		if ((!words[i].quoted && words[i].text[0] == '-') ||
+			seen == spec->words)
 			return error_set(err, EINVAL, "%s takes %s", spec->name,
 				spec->argument);
-		out->path_at = (size_t)(words[i].text - line);
-		rc = seen++ == 0 ? take_word(words[i], out->name,
-					   sizeof(out->name), "the name", err)
-				 : take_word(words[i], out->path,
-					   sizeof(out->path), "the path", err);
+		rc = take_operand(words[i], seen++, out, err);
 	}
 	if (rc == 0 && seen < spec->words)
 		return error_set(
@@ -277,14 +349,18 @@ static int take_argument(const struct word *words, uint32_t count,
 int command_parse(const char *line, size_t length, struct command_call *out,
 	struct error *err)
 {
+	struct lexer lexer = {.line = line, .length = length};
 	struct word words[WORD_COUNT_MAX];
 	uint32_t count = 0;
 	int rc;
 
 	memset(out, 0, sizeof(*out));
-	if (!split(line, length, words, &count))
-		return error_set(
-			err, EINVAL, "more than %d words", WORD_COUNT_MAX);
+	if (length > COMMAND_LINE_BYTES_MAX)
+		return error_set(err, EINVAL, "more than %d bytes",
+			COMMAND_LINE_BYTES_MAX);
+	rc = split(&lexer, words, &count, err);
+	if (rc)
+		return rc;
 	rc = take_form(words, &count, out, err);
 	if (rc)
 		return rc;
@@ -297,13 +373,35 @@ int command_parse(const char *line, size_t length, struct command_call *out,
 			continue;
 		out->id = (enum command_id)i;
 		if (specs[i].words > 0)
-			return take_words(
-				line, words + used, count - used, out, err);
+			return take_words(words + used, count - used, out, err);
 		return take_argument(words + used, count - used, out, err);
 	}
 	return error_set(err, EINVAL, "\"%.*s\" is no command; see help",
 		(int)(words[0].length < 64 ? words[0].length : 64),
 		words[0].text);
+}
+
+bool command_quote(const char *word, char *out, size_t size)
+{
+	bool quoted = word[0] == '\0' || word[0] == '"' ||
+		      strpbrk(word, " \t\r") != NULL;
+	size_t used = 0;
+
+	if (strchr(word, '\n'))
+		return false;
+	if (quoted && used < size)
+		out[used++] = '"';
+	for (; *word && used + 2 < size; word++) {
+		if (quoted && (*word == '"' || *word == '\\'))
+			out[used++] = '\\';
+		out[used++] = *word;
+	}
+	if (*word || used + 2 > size)
+		return false;
+	if (quoted)
+		out[used++] = '"';
+	out[used] = '\0';
+	return true;
 }
 
 /* --- answers out -------------------------------------------------------------------- */

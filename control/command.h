@@ -4,8 +4,12 @@
  * Why:   one table feeds the parser, the help, the manual page and the
  *        completion of heddlectl, so they cannot disagree.
  * Form:  a line is a command, its argument, and "-o json" or "-o text"
- *        anywhere after it; words are parted by blanks, so no word holds one. The answer is lines, of which none is empty, and
- *        then an empty one. An answer that begins with "error: " (or as JSON
+ *        anywhere after it; words are parted by blanks. A word that begins
+ *        with a quotation mark ends with the next one, and holds what is
+ *        between them, blanks too; \" and \\ in it are one of each. What is
+ *        quoted is a name, a path or a number, never a command or a flag.
+ *        Elsewhere quotation marks and backslashes are themselves. The answer
+ *        is lines, of which none is empty, and then an empty one. An answer that begins with "error: " (or as JSON
  *        has the key "error") says why the command did nothing.
  * Threads: pure functions.
  */
@@ -41,6 +45,7 @@ enum command_id {
 	COMMAND_ADAPTER_SHOW,
 	COMMAND_ADAPTER_PIN,
 	COMMAND_ADAPTER_UNPIN,
+	COMMAND_ADAPTER_WEIGHT,
 	COMMAND_ID_COUNT
 };
 
@@ -60,6 +65,7 @@ struct command_spec {
 	const char *help;
 	uint32_t words; /* 0, 1: a name, 2: a name and a path */
 	unsigned flags; /* enum command_flag that it takes */
+	bool weighs; /* of two words the second is a weight */
 };
 
 /* Is it one of the flags, and does a value follow it? */
@@ -73,7 +79,7 @@ struct command_call {
 	char argument[COMMAND_ARGUMENT_BYTES]; /* of choices; "" = none */
 	char name[COMMAND_NAME_BYTES]; /* "" = none */
 	char path[COMMAND_LINE_BYTES_MAX]; /* "" = none */
-	size_t path_at; /* where it stands in the line */
+	size_t path_at, path_length; /* how it stands in the line */
 	unsigned flags; /* enum command_flag */
 	uint32_t weight; /* 0 = not given */
 	uint64_t ticket; /* whom control_socket_answer() is for */
@@ -86,6 +92,13 @@ struct command_call {
  */
 int command_parse(const char *line, size_t length, struct command_call *out,
 	struct error *err);
+
+/*
+ * The word as a line may hold it: quoted where it has to be. False: `out` is
+ * too small, or the word holds what no line can (a newline, a zero byte is
+ * its end).
+ */
+bool command_quote(const char *word, char *out, size_t size);
 
 /* What a handler gives back; zeroed = "ok". */
 struct command_answer {

@@ -191,15 +191,23 @@ static enum status watch(const struct request *request, char *answer)
 
 /* --- arguments ----------------------------------------------------------------------- */
 
-static bool add_word(struct request *request, const char *word)
+static bool add_text(struct request *request, const char *text)
 {
 	size_t used = strlen(request->line);
 	size_t room = sizeof(request->line) - used;
 	int length = snprintf(
-		request->line + used, room, "%s%s", used ? " " : "", word);
+		request->line + used, room, "%s%s", used ? " " : "", text);
 
-	/* A newline would be a second command, a blank a second word. */
-	return !strpbrk(word, "\n\r\t") && length >= 0 && (size_t)length < room;
+	return length >= 0 && (size_t)length < room;
+}
+
+/* A newline would be a second command. */
+static bool add_word(struct request *request, const char *word)
+{
+	char quoted[COMMAND_LINE_BYTES_MAX];
+
+	return command_quote(word, quoted, sizeof(quoted)) &&
+	       add_text(request, quoted);
 }
 
 /* What the flag alone asks for; -1 = go on. */
@@ -259,7 +267,8 @@ static int parse(int argc, char **argv, struct request *request)
 		if (flag < 0 && argv[i][0] == '-' && !own)
 			return usage("no such option; see --help");
 		if (flag < 0 && !add_word(request, argv[i]))
-			return usage("the command is too long");
+			return usage("the command is too long, or holds a "
+				     "newline");
 		if (flag < 0)
 			continue;
 		if (takes && i + 1 == argc)
@@ -275,18 +284,24 @@ static int parse(int argc, char **argv, struct request *request)
 }
 
 /* A path is meant from where the user stands; the node stands elsewhere. */
-static int make_absolute(struct request *request, size_t at)
+static int make_absolute(
+	struct request *request, const struct command_call *call)
 {
-	char line[COMMAND_LINE_BYTES_MAX], here[PATH_MAX];
+	char path[COMMAND_LINE_BYTES_MAX + PATH_MAX];
+	char quoted[COMMAND_LINE_BYTES_MAX], line[COMMAND_LINE_BYTES_MAX];
+	char here[PATH_MAX];
 	int length;
 
 	if (!getcwd(here, sizeof(here)))
 		return usage("the working directory is not known");
-	length = snprintf(line, sizeof(line), "%.*s%s/%s", (int)at,
-		request->line, here, request->line + at);
-	if (length < 0 || (size_t)length >= sizeof(line) ||
-		strpbrk(here, " \t\n\r"))
-		return usage("the path is too long, or holds a blank");
+	snprintf(path, sizeof(path), "%s/%s", here, call->path);
+	if (!command_quote(path, quoted, sizeof(quoted)))
+		return usage("the path is too long, or holds a newline");
+	length = snprintf(line, sizeof(line), "%.*s%s%s", (int)call->path_at,
+		request->line, quoted,
+		request->line + call->path_at + call->path_length);
+	if (length < 0 || (size_t)length >= sizeof(line))
+		return usage("the path is too long");
 	memcpy(request->line, line, (size_t)length + 1);
 	return -1;
 }
@@ -302,11 +317,11 @@ static int check(struct request *request)
 	if (request->watch && call.id != COMMAND_STAT)
 		return usage("--watch is for stat");
 	if (call.path[0] && call.path[0] != '/' &&
-		make_absolute(request, call.path_at) >= 0)
+		make_absolute(request, &call) >= 0)
 		return STATUS_USAGE;
 	if (request->watch)
 		request->json = true;
-	if (request->json && !add_word(request, "-o json"))
+	if (request->json && !add_text(request, "-o json"))
 		return usage("the line is too long");
 	return -1;
 }

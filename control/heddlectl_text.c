@@ -100,7 +100,9 @@ void heddlectl_man(FILE *out)
 		print_entry(flags[i].flag, flags[i].value, flags[i].help, out);
 	fputs(".SH PROTOCOL\nA line in, an answer out that ends with an empty "
 	      "line; several lines on one connection. An answer that begins "
-	      "with \"error: \" says why nothing was done. So\n.PP\n.B echo "
+	      "with \"error: \" says why nothing was done. A word with blanks "
+	      "stands in quotation marks, in which \\e\" and \\e\\e are one "
+	      "of each; heddlectl sees to that itself. So\n.PP\n.B echo "
 	      "info | socat \\- UNIX\\-CONNECT:" HEDDLECTL_PATH
 	      "\n.PP\ndoes the same as\n.BR \"heddlectl info\" .\n"
 	      ".SH EXIT STATUS\n0 done, 1 the node refused, 2 wrong usage, 3 "

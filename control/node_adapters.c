@@ -276,6 +276,10 @@ void node_adapters_command(struct node *node, const struct command_call *call,
 		(void)adapters_pin(node->adapters, call->name,
 			call->id == COMMAND_ADAPTER_PIN, &answer->err);
 		break;
+	case COMMAND_ADAPTER_WEIGHT:
+		(void)adapters_weigh(
+			node->adapters, call->name, call->weight, &answer->err);
+		break;
 	default:
 		assert(call->id == COMMAND_MEM);
 		node_adapters_mem(node, call->json, answer);

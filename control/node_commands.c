@@ -303,6 +303,7 @@ void node_command(void *arg, const struct command_call *call,
 	case COMMAND_ADAPTER_SHOW:
 	case COMMAND_ADAPTER_PIN:
 	case COMMAND_ADAPTER_UNPIN:
+	case COMMAND_ADAPTER_WEIGHT:
 		node_adapters_command(node, call, answer);
 		break;
 	case COMMAND_ID_COUNT:

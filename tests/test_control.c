@@ -35,6 +35,7 @@ static void test_command_parse__every_command(void)
 
 		snprintf(line, sizeof(line), "  %s %s\t-o json \r", spec->name,
 			spec->choices      ? "debug"
+			: spec->weighs     ? "name 12"
 			: spec->words == 2 ? "name /some/path"
 			: spec->words == 1 ? "name"
 					   : "");
@@ -45,8 +46,9 @@ static void test_command_parse__every_command(void)
 			call.argument, spec->choices ? "debug" : "");
 		CU_ASSERT_STRING_EQUAL(
 			call.name, spec->words > 0 ? "name" : "");
-		CU_ASSERT_STRING_EQUAL(
-			call.path, spec->words > 1 ? "/some/path" : "");
+		CU_ASSERT_STRING_EQUAL(call.path,
+			spec->words > 1 && !spec->weighs ? "/some/path" : "");
+		CU_ASSERT_EQUAL(call.weight, spec->weighs ? 12 : 0);
 	}
 }
 
@@ -80,6 +82,20 @@ static void test_command_parse__refusals(void)
 		{"adapter load x y --weight -1", "from 1 to 1000"},
 		{"adapter unload x --drain", "adapter unload takes NAME"},
 		{"adapter list x", "adapter list takes no argument"},
+		{"adapter weight x", "adapter weight takes NAME W"},
+		{"adapter weight x 0", "the weight takes a number from 1"},
+		{"adapter weight x 1001", "from 1 to 1000"},
+		{"adapter weight x 1 2", "adapter weight takes NAME W"},
+		{"adapter show \"x", "mark is not closed"},
+		{"adapter show \"x\\\"", "mark is not closed"},
+		{"adapter show \"x\"y", "goes on behind its closing"},
+		{"adapter show \"x\\n\"", "a backslash in quotation marks"},
+		{"adapter show \"x\\", "a backslash in quotation marks"},
+		{"adapter show \"\"", "the name is empty"},
+		{"\"info\"", "\"info\" is no command"},
+		{"log \"info\"", "log takes one of"},
+		{"adapter \"list\"", "\"adapter\" is no command"},
+		{"adapter unload x \"--now\"", "adapter unload takes NAME"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -111,6 +127,58 @@ static void test_command_parse__words_and_flags(void)
 	CU_ASSERT_EQUAL(parse(long_name, &call, NULL), -EINVAL);
 	CU_ASSERT_EQUAL(
 		command_parse("adapter show a\0b", 16, &call, NULL), -EINVAL);
+}
+
+static void test_command_parse__quoted_words(void)
+{
+	static const char line[] =
+		"adapter load \"a \\\\ \\\"b\\\"\"  \"/x y\"\t--pin";
+	struct command_call call;
+
+	CU_ASSERT_EQUAL_FATAL(parse(line, &call, NULL), 0);
+	CU_ASSERT_STRING_EQUAL(call.name, "a \\ \"b\"");
+	CU_ASSERT_STRING_EQUAL(call.path, "/x y");
+	CU_ASSERT_EQUAL(call.path_length, 6);
+	CU_ASSERT_EQUAL(strncmp(line + call.path_at, "\"/x y\"", 6), 0);
+	CU_ASSERT_EQUAL(call.flags, COMMAND_FLAG_PIN);
+	/* Not at the beginning they are as any other. */
+	CU_ASSERT_EQUAL(parse("adapter load x /a\"b\\c", &call, NULL), 0);
+	CU_ASSERT_STRING_EQUAL(call.path, "/a\"b\\c");
+	CU_ASSERT_EQUAL(parse("adapter unload \"--now\"", &call, NULL), 0);
+	CU_ASSERT_STRING_EQUAL(call.name, "--now");
+	CU_ASSERT_EQUAL(call.flags, 0);
+	CU_ASSERT_EQUAL(parse("adapter weight \"a b\" \"9\"", &call, NULL), 0);
+	CU_ASSERT_EQUAL(call.weight, 9);
+}
+
+/* Whatever the word, it comes out as it went in; a byte less does not fit. */
+static void test_command_quote__is_understood(void)
+{
+	static const char alphabet[] = "ab\"\\ \t\r/";
+	uint64_t state = suite_seed(4);
+
+	for (int i = 0; i < 20000; i++) {
+		char word[24], quoted[64], line[160];
+		uint32_t length = 1 + suite_below(&state, 20);
+		struct command_call call;
+		size_t size;
+
+		for (uint32_t k = 0; k < length; k++)
+			word[k] = alphabet[suite_below(
+				&state, sizeof(alphabet) - 1)];
+		word[length] = '\0';
+		CU_ASSERT(command_quote(word, quoted, sizeof(quoted)));
+		snprintf(line, sizeof(line), "adapter load %s %s", quoted,
+			quoted);
+		CU_ASSERT_EQUAL(parse(line, &call, NULL), 0);
+		CU_ASSERT_STRING_EQUAL(call.name, word);
+		CU_ASSERT_STRING_EQUAL(call.path, word);
+		size = strlen(quoted) + 1;
+		memset(quoted, 'x', sizeof(quoted));
+		CU_ASSERT_FALSE(command_quote(word, quoted, size - 1));
+		CU_ASSERT_EQUAL(quoted[size - 1], 'x');
+	}
+	CU_ASSERT_FALSE(command_quote("a\nb", (char[16]){0}, 16));
 }
 
 static void test_command_render__no_empty_line_inside(void)
@@ -639,6 +707,8 @@ int main(void)
 		SUITE_CASE(command_parse__every_command),
 		SUITE_CASE(command_parse__refusals),
 		SUITE_CASE(command_parse__words_and_flags),
+		SUITE_CASE(command_parse__quoted_words),
+		SUITE_CASE(command_quote__is_understood),
 		SUITE_CASE(command_render__no_empty_line_inside),
 		SUITE_CASE(command_render__json_as_text),
 		SUITE_CASE(heddlectl_text__is_made_from_the_table),
