@@ -363,8 +363,9 @@ static void drop_idle(struct control_socket *control, struct mono now)
 	for (int i = 0; i < CONTROL_CLIENT_COUNT_MAX; i++) {
 		struct client *client = &control->clients[i];
 
+		/* An answer may have come after `now`. */
 		if (client->fd >= 0 && !client->waits &&
-			now.ns - client->moved_ns > CONTROL_IDLE_NS)
+			now.ns > client->moved_ns + CONTROL_IDLE_NS)
 			drop(client);
 	}
 }

@@ -288,6 +288,10 @@ static void handle(void *arg, const struct command_call *call,
 	answer->later = call->id == COMMAND_MEM;
 	if (answer->later)
 		stage->ticket = call->ticket;
+	if (call->id == COMMAND_DRAIN && stage->ticket)
+		control_socket_answer(stage->control, stage->ticket,
+			&(struct command_answer){0},
+			mono_add(stage->now, NS_PER_MS));
 	if (call->id == COMMAND_RELOAD)
 		error_set(&answer->err, EINVAL, "no");
 }
@@ -458,6 +462,18 @@ static void test_control_socket__an_answer_that_comes_later(void)
 	answer_later(&stage, "twice");
 	CU_ASSERT_EQUAL(hear(fd, text, sizeof(text)), -1);
 	close(fd);
+	/* Another's command brings the answer, which is younger than the turn. */
+	fd = connect_to(stage.path);
+	say(fd, "mem\n");
+	serve(&stage);
+	other = connect_to(stage.path);
+	say(other, "drain\n");
+	serve(&stage);
+	CU_ASSERT_TRUE(hear(fd, text, sizeof(text)) > 0);
+	CU_ASSERT_STRING_EQUAL(text, "ok\n\n");
+	close(fd);
+	close(other);
+	serve(&stage);
 	/* One that hangs up is forgotten, and its place is another's. */
 	fd = connect_to(stage.path);
 	say(fd, "mem\n");
