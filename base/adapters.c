@@ -21,10 +21,11 @@ const char *adapter_state_name(enum adapter_state state)
 
 bool adapter_name_ok(const char *name, size_t length)
 {
-	if (length < 1 || length >= ADAPTER_NAME_BYTES || name[0] == '-')
+	if (length < 1 || length >= ADAPTER_NAME_BYTES || name[0] == '-' ||
+		name[0] == ' ' || name[length - 1] == ' ')
 		return false;
 	for (size_t i = 0; i < length; i++)
-		if ((unsigned char)name[i] <= ' ' || name[i] == 0x7f ||
+		if ((unsigned char)name[i] < ' ' || name[i] == 0x7f ||
 			name[i] == '"' || name[i] == '\\')
 			return false;
 	return true;

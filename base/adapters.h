@@ -105,7 +105,7 @@ const char *adapter_state_name(enum adapter_state state);
 /*
  * Could this be an adapter's name? 1 to ADAPTER_NAME_BYTES - 1 bytes, printable
  * UTF-8 of no control characters, quotes or backslashes, not beginning with a
- * dash.
+ * dash, nor with a blank at either end.
  */
 bool adapter_name_ok(const char *name, size_t length);
 

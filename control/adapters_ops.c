@@ -92,9 +92,8 @@ static int check_name(const char *name, struct error *err)
 		return 0;
 	return error_set(err, EINVAL,
 		"\"%.128s\" is no name: 1 to %d bytes of UTF-8, without "
-		"blanks, "
 		"quotes, backslashes and control characters, not beginning "
-		"with a dash",
+		"with a dash, nor with a blank at either end",
 		name, ADAPTER_NAME_BYTES - 1);
 }
 

@@ -42,8 +42,9 @@ static int check(const struct api_fields *fields, enum api_route route,
 			"adapter.");
 	if (!name_ok(name))
 		return api_fail(fields->error, 400, "lora_name",
-			"'lora_name' must have no blanks, quotes, backslashes "
-			"or control characters, and not begin with a dash");
+			"'lora_name' must have no quotes, backslashes or "
+			"control characters, and not begin with a dash or a "
+			"blank, nor end with one");
 	for (const char *c = path; c && *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			return api_fail(fields->error, 400, "lora_path",

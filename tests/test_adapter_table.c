@@ -38,7 +38,11 @@ static void test_adapter_name_ok__what_a_name_may_be(void)
 	CU_ASSERT_FALSE(adapter_name_ok(longest, sizeof(longest)));
 	CU_ASSERT_FALSE(adapter_name_ok("", 0));
 	CU_ASSERT_FALSE(adapter_name_ok("-law", 4));
-	CU_ASSERT_FALSE(adapter_name_ok("a b", 3));
+	CU_ASSERT_TRUE(adapter_name_ok("a b", 3));
+	CU_ASSERT_FALSE(adapter_name_ok(" a", 2));
+	CU_ASSERT_FALSE(adapter_name_ok("a ", 2));
+	CU_ASSERT_FALSE(adapter_name_ok(" ", 1));
+	CU_ASSERT_FALSE(adapter_name_ok("a\tb", 3));
 	CU_ASSERT_FALSE(adapter_name_ok("a\nb", 3));
 	CU_ASSERT_FALSE(adapter_name_ok("a\0b", 3));
 	CU_ASSERT_FALSE(adapter_name_ok("a\"b", 3));

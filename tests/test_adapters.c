@@ -361,7 +361,7 @@ static void test_load__a_failure_is_taken_back_everywhere(void)
 static void test_load__names(void)
 {
 	static const char *const bad[] = {
-		"", "-a", "a b", "a\nb", "a\"", "a\\", "\xff", "a\x7f"};
+		"", "-a", " a", "a ", "a\nb", "a\"", "a\\", "\xff", "a\x7f"};
 	static struct world w;
 	char longest[ADAPTER_NAME_BYTES + 1];
 	uint32_t before = suite_count_descriptors();
@@ -378,6 +378,7 @@ static void test_load__names(void)
 	CU_ASSERT_EQUAL(order(&w, longest, LOAD, NULL), 0);
 	longest[ADAPTER_NAME_BYTES - 1] = '\0';
 	CU_ASSERT_NOT_EQUAL(order(&w, longest, LOAD, NULL), 0);
+	CU_ASSERT_NOT_EQUAL(order(&w, "a b", LOAD, NULL), 0);
 	close_world(&w);
 	CU_ASSERT_EQUAL(suite_count_descriptors(), before);
 }
