@@ -5,7 +5,8 @@
 # tests/run.sh reads)
 set -u
 build=$(cd "$1" && pwd) device=${2:-null}
-heddled=$build/heddled ctl=$build/heddlectl make=$build/tests/make_adapter
+heddled=$build/heddled ctl=$build/heddlectl eval=$build/heddle-eval
+make=$build/tests/make_adapter
 . tests/user_node.sh
 
 # --- a model and adapters ----------------------------------------------------------
@@ -13,11 +14,11 @@ model=$work/model root=$work/root
 mkdir "$root"
 if [ "$device" = cpu ]; then
 	# Some milliseconds a token: answers last long enough to act meanwhile.
-	base=deploy/demo/model long=4000
+	base=deploy/demo/model long=4000 some=1300
 	mkdir "$model"
 	cp "$base"/*.json "$base"/*.safetensors "$model/"
 else
-	base=tests/golden/qwen3_moe long=60000
+	base=tests/golden/qwen3_moe long=60000 some=6000
 	woven_model
 	cp $base/*.safetensors "$model/"
 fi
@@ -121,6 +122,22 @@ verdict show $?
 refuses "is pinned" unload second && refuses "is pinned" unload second --now && serves second &&
 	adapter unpin second && refuses 'no adapter "none"' pin none
 verdict pin__is_kept_until_unpinned $?
+adapter weight second 9 && adapter show second && grep -qx "weight: 9" "$work/out" &&
+	listed "second +resident +[0-9]+ +no +9 " && refuses 'no adapter "none"' weight none 2 && serves second
+verdict weight__while_it_serves $?
+cp -r "$root/a3" "$root/with blanks" && (cd "$root" && ctl adapter load "two words" "with blanks") >"$work/out" 2>"$work/err" &&
+	serves "two words" && listed "^two words +resident .* $root/with blanks\$" &&
+	python3 - "$work/run/control" 'adapter unload "two words"' <<-'EOF2' && unknown "two words"
+		import socket, sys
+		s = socket.socket(socket.AF_UNIX)
+		s.connect(sys.argv[1])
+		s.sendall(sys.argv[2].encode() + b"\n")
+		answer = b""
+		while not answer.endswith(b"\n\n"):
+		    answer += s.recv(4096) or sys.exit(1)
+		sys.exit(b"freed_pages: " not in answer)
+EOF2
+verdict load__names_and_paths_with_blanks $?
 refuses "is there already" load first "$root/a1" && refuses "name of the model" load woven "$root/a1" &&
 	refuses "No such file" load x /nowhere && refuses "expert_cfg.json" load x "$model" &&
 	refuses 'no adapter "x"' replace x "$root/a1" && refuses 'no adapter "x"' unload x
@@ -149,7 +166,7 @@ adapter load second "$root/a2"
 stream "$work/a" second $((long / 30))
 adapter unload second && wait "$stream" && whole "$work/a" && not_listed second
 verdict unload__ends_after_the_last_token $?
-stream "$work/a" first $((long / 10))
+stream "$work/a" first $some
 adapter replace first "$root/a2" && listed "first +resident .* $root/a2" && listed "first +draining .* $root/a1" &&
 	serves first
 verdict replace__two_are_there $?
@@ -271,7 +288,43 @@ verdict restart__what_was_configured $?
 kill -TERM "$node"
 wait "$node"
 node=
-rm -rf "$root/big" "$work/broken" && cp -r "$root/a1" "$work/broken" && truncate -s -1 "$work/broken"/*1.safetensors
+# --- who signed it ----------------------------------------------------------------------------
+rm -rf "$root/big"
+if command -v openssl >/dev/null; then
+	openssl genpkey -algorithm ed25519 -out "$work/key.pem" && openssl pkey -in "$work/key.pem" -pubout -out "$work/public.pem"
+	keys="--adapter-keys $work/public.pem"
+	# shellcheck disable=SC2086 # two words
+	"$heddled" -c "$work/heddle.yaml" --check $keys >"$work/out" 2>"$work/err"
+	[ $? = 1 ] && grep -q 'adapter "first": is not signed: .*/a1/heddle-manifest.json' "$work/err" &&
+		! "$heddled" -c "$work/heddle.yaml" --check --adapter-keys /nowhere >"$work/out" 2>"$work/err" &&
+		grep -q 'adapter-keys: /nowhere: No such file' "$work/err"
+	verdict keys__start_without_a_signature $?
+	"$eval" sign --key "$work/key.pem" "$root/a1" && "$eval" sign --key "$work/key.pem" --name second "$root/a2" &&
+		"$eval" verify --keys "$work/public.pem" "$root/a2" >"$work/out" &&
+		! "$eval" verify --keys "$work/public.pem" --name other "$root/a2" 2>"$work/err" &&
+		grep -q 'is of an adapter that is called "second"' "$work/err"
+	verdict keys__sign_and_verify $?
+	# shellcheck disable=SC2086 # two words
+	start $keys && serves first && refuses "is not signed" load third "$root/a3" && unknown third &&
+		refuses 'called "second"' load third "$root/a2" && adapter load second "$root/a2" && serves second
+	verdict keys__signed_ones_alone $?
+	cp -r "$root/a1" "$root/more" && : >"$root/more/notes" && refuses "more/notes: is not in" load third "$root/more" &&
+		cp -r "$root/a1" "$root/cut" && truncate -s -1 "$root"/cut/*1.safetensors &&
+		refuses "heddle-manifest.json says" replace first "$root/cut" && serves first
+	verdict keys__not_what_was_signed $?
+	cp -r "$root/a1" "$root/flipped" && printf x | dd of="$(echo "$root"/flipped/*1.safetensors)" bs=1 seek=9000 conv=notrunc status=none
+	! "$eval" verify --keys "$work/public.pem" "$root/flipped" 2>"$work/err" && grep -q "SHA-256" "$work/err"
+	verdict keys__a_changed_byte_is_seen $?
+	if [ "$device" = cpu ]; then
+		refuses "its SHA-256 is not the one of the manifest" replace first "$root/flipped" && serves first &&
+			refuses "SHA-256" load third "$root/flipped" && unknown third && serves second && balanced
+		verdict keys__a_changed_byte_is_refused_and_the_old_stays $?
+	fi
+	kill -TERM "$node"
+	wait "$node"
+	node=
+fi
+rm -rf "$work/broken" && cp -r "$root/a1" "$work/broken" && truncate -s -1 "$work/broken"/*1.safetensors
 [ "$device" = cpu ] || truncate -s 2G "$work/broken"/*1.safetensors
 "$heddled" -c "$work/heddle.yaml" --adapter "broken=$work/broken" >"$work/out" 2>"$work/err"
 [ $? = 1 ] && grep -q 'adapter "broken": .*broken' "$work/err" && [ ! -e "$work/run/control" ]

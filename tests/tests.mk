@@ -258,9 +258,17 @@ $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
 adapters_node = $(addprefix $(B)/tests/test_adapters_node_,null cpu)
 TESTS += $(adapters_node)
 $(adapters_node): $(B)/tests/test_adapters_node_%: $(B)/heddled \
-	$(B)/heddlectl $(B)/tests/make_adapter
+	$(B)/heddlectl $(B)/heddle-eval $(B)/tests/make_adapter
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec tests/adapters_node.sh $(B) $*\n' >$@
+	@chmod +x $@
+
+# Some seconds of what soak-adapters does.
+TESTS += $(B)/tests/test_soak_adapters
+$(B)/tests/test_soak_adapters: $(B)/heddled $(B)/heddlectl $(B)/heddle-eval \
+	$(B)/tests/make_adapter
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/soak_adapters.sh $(B) 20\n' >$@
 	@chmod +x $@
 
 # What `make demo` does, and the bundled model.
@@ -328,6 +336,10 @@ soak-frontend: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
 # The same of ranks that compute, at 80 % of what they can.
 soak-serve: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
 	@tests/soak.sh $(B) $(SECONDS) cpu
+# Ten minutes of adapters that come and go under traffic (SECONDS=N).
+soak-adapters: $(B)/heddled $(B)/heddlectl $(B)/heddle-eval \
+	$(B)/tests/make_adapter
+	@tests/soak_adapters.sh $(B) $(if $(filter 3600,$(SECONDS)),600,$(SECONDS))
 # MIXES=N requests in random company, each bitwise as it is alone; SIGKILLs of
 # ranks under load on the bundled model (KILLS=N).
 MIXES = 1000
@@ -336,7 +348,7 @@ soak-mixes: $(B)/tests/test_serve
 	HEDDLE_TEST_MIXES=$(MIXES) $<
 soak-kills: $(B)/heddled $(B)/heddlectl
 	@MODEL=deploy/demo/model tests/serve_node.sh $(B) $(KILLS)
-.PHONY: soak-frontend soak-serve soak-mixes soak-kills
+.PHONY: soak-frontend soak-serve soak-adapters soak-mixes soak-kills
 
 # $(call fuzz,NAME,SOURCES): build/tests/replay_NAME runs the corpus as a plain
 # test; build-fuzz/fuzz_NAME is made by `make fuzz`.
