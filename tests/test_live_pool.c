@@ -103,7 +103,10 @@ static uint64_t kv_total(const struct live_world *w)
 	return segment_engine_counters(&w->stage.segment, 0)->kv_pages_total;
 }
 
-/* A pool of one long request and some adapters of that source: not a page more than needed. */
+/*
+ * A pool of one long request and some adapters of that source: not a page more
+ * than needed.
+ */
 static void open_tight(struct live_world *w, uint32_t adapters, uint32_t source,
 	uint64_t wait_ns, uint64_t *out_pages)
 {
@@ -204,14 +207,18 @@ static void open_crowded(struct live_world *w, uint64_t wait_ns)
 	live_close(w);
 	options.pool_bytes =
 		(count * need + left) * (uint64_t)PAGE_SIZE_BYTES_MIN;
+	/* Whole prompts, or the first request ends before the last begins. */
+	options.budget_percent = 0;
 	live_open(w, &options);
 	for (uint32_t i = 0; i < SERVE_SLOTS; i++) {
 		live_submit(w, i, kind, 0);
 		segment_slot(&w->stage.segment, i)->params.tenant[0] =
 			(uint8_t)i;
 	}
-	while (sched_running(w->stage.serve->sched) < count)
+	while (sched_running(w->stage.serve->sched) < count) {
+		CU_ASSERT_EQUAL_FATAL(w->finished, 0);
 		live_turn(w);
+	}
 	live_load(w, 1, 0, true);
 	live_turn(w);
 	/* None of them ends while the loader looks at the files. */
