@@ -57,7 +57,15 @@ static int open_plain(
 	return refuse(j, name, EINVAL, "is not a regular file");
 }
 
-/* All of a small file, read once; to be freed. */
+/* Of the two files that make an adapter a signed one. */
+static int not_signed(const struct judge *j, const char *name)
+{
+	error_clear(j->err);
+	return error_set(j->err, EPERM, "is not signed: %.256s/%s: %s", j->path,
+		name, strerror(ENOENT));
+}
+
+/* All of one of them, read once; to be freed. */
 static int read_small(const struct judge *j, const char *name,
 	uint64_t most_bytes, char **out, size_t *out_length)
 {
@@ -65,7 +73,7 @@ static int read_small(const struct judge *j, const char *name,
 	int rc = open_plain(j, name, &file);
 
 	if (rc)
-		return rc;
+		return rc == -ENOENT ? not_signed(j, name) : rc;
 	if (file.size_bytes > most_bytes)
 		rc = error_set(j->err, EFBIG,
 			"%.256s/%s: %llu bytes, at most %llu", j->path, name,
@@ -142,8 +150,6 @@ static int read_manifest(struct judge *j)
 	int rc = read_small(
 		j, MANIFEST_NAME, MANIFEST_BYTES_MAX, &text, &length);
 
-	if (rc == -ENOENT)
-		error_prefix(j->err, "is not signed");
 	if (rc)
 		return rc;
 	rc = check_signature(j, text, length);
@@ -218,7 +224,7 @@ static int check_there(
 	int rc;
 
 	if (fstatat(j->dir, listed->name, &st, AT_SYMLINK_NOFOLLOW))
-		return refuse(j, listed->name, errno,
+		return refuse(j, listed->name, errno == ENOENT ? EINVAL : errno,
 			errno == ENOENT ? "is in " MANIFEST_NAME ", but not "
 					  "there"
 					: strerror(errno));

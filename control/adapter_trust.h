@@ -34,7 +34,7 @@ struct adapter_trust {
 
 /*
  * As adapter_dir_open(), of an adapter that is to be called `name` (NULL:
- * whatever its manifest says). -ENOENT: there is no manifest; -EINVAL: it is
+ * whatever its manifest says). -EPERM: it is not signed; -EINVAL: it is
  * bad, or the directory is not what it says; -EBADMSG: signature or hash;
  * each says which file and why. On error nothing is open.
  */

@@ -305,7 +305,8 @@ if command -v openssl >/dev/null; then
 		grep -q 'is of an adapter that is called "second"' "$work/err"
 	verdict keys__sign_and_verify $?
 	# shellcheck disable=SC2086 # two words
-	start $keys && serves first && refuses "is not signed" load third "$root/a3" && unknown third &&
+	start $keys --adapter-root "$root" && serves first && refuses "is not signed" load third "$root/a3" && unknown third &&
+		http 400 "is not signed" load_lora_adapter '{"lora_name":"third","lora_path":"a3"}' &&
 		refuses 'called "second"' load third "$root/a2" && adapter load second "$root/a2" && serves second
 	verdict keys__signed_ones_alone $?
 	cp -r "$root/a1" "$root/more" && : >"$root/more/notes" && refuses "more/notes: is not in" load third "$root/more" &&

@@ -71,6 +71,14 @@ static void check_files(uint32_t weight_count, bool config)
 	int pair[2];
 
 	open_pair(pair);
+	/* Some are signed, and each has a hash of its own. */
+	sent.files.experts.has_hash = config;
+	memset(sent.files.experts.hash, 5, FILE_HASH_BYTES);
+	for (uint32_t i = 0; i < weight_count; i++) {
+		sent.files.model.weights[i].has_hash = i % 2 == 0;
+		memset(sent.files.model.weights[i].hash, (int)i + 6,
+			FILE_HASH_BYTES);
+	}
 	CU_ASSERT_EQUAL(role_adapter_send(pair[0], &sent), 0);
 	CU_ASSERT_EQUAL_FATAL(role_receive(pair[1], &message, &fds), 1);
 	CU_ASSERT_EQUAL(message.kind, ROLE_ADAPTER);
@@ -82,10 +90,16 @@ static void check_files(uint32_t weight_count, bool config)
 	CU_ASSERT_STRING_EQUAL(got.name, "tuned");
 	CU_ASSERT_EQUAL(got.files.model.weight_count, weight_count);
 	CU_ASSERT_EQUAL(got.files.model.config.fd >= 0, config);
+	CU_ASSERT_EQUAL(got.files.experts.has_hash, config);
+	CU_ASSERT_EQUAL(memcmp(got.files.experts.hash, sent.files.experts.hash,
+				FILE_HASH_BYTES),
+		0);
 	for (uint32_t i = 0; i < weight_count; i++) {
 		const struct model_file *file = &got.files.model.weights[i];
 		char text[32] = "";
 
+		CU_ASSERT_EQUAL(file->has_hash, i % 2 == 0);
+		CU_ASSERT_EQUAL(file->hash[0], (uint8_t)(i + 6));
 		CU_ASSERT_EQUAL(file->size_bytes,
 			sent.files.model.weights[i].size_bytes);
 		CU_ASSERT_TRUE(pread(file->fd, text, sizeof(text) - 1, 0) > 0);
