@@ -25,6 +25,7 @@
 #include "bench/memmgr.h"
 #include "bench/memmgr_load.h"
 #include "bench/memmgr_model.h"
+#include "bench/memmgr_overhead.h"
 #include "bench/report.h"
 #include "tests/esft_counts.h"
 
@@ -38,6 +39,7 @@
 struct bench {
 	const char *json, *svg;
 	uint64_t overhead_bytes; /* of the engine beside weights and KV */
+	bool overhead_given; /* else it is measured */
 	struct report report;
 	char names[REPORT_ROW_COUNT_MAX][48];
 };
@@ -47,7 +49,8 @@ static const char usage[] =
 	"[--svg FILE]\n"
 	"Waste, map and unmap, load and unload, and KV tokens beside "
 	"adapters.\n"
-	"--overhead MIB  what the engine needs beside weights and KV [0]\n";
+	"--overhead MIB  what the engine needs beside weights and KV "
+	"[measured]\n";
 
 static void add_row(struct bench *b, const struct report_row *row,
 	const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -254,9 +257,40 @@ static int measure_load(struct bench *b, enum weight_layout layout,
 	return 0;
 }
 
+static int measure_overhead(struct bench *b, struct error *err)
+{
+	uint32_t movable = PAGES - (uint32_t)memmgr_base_pages();
+	struct memmgr_overhead o;
+	int rc = memmgr_overhead_measure(movable, &o, err);
+
+	if (rc)
+		return rc;
+	printf("overhead of an engine with %u pages: %.1f MB of books, %.1f MB "
+	       "of activations for steps of %u rows of %u sequences\n",
+		PAGES, (double)o.book_bytes / 1e6,
+		(double)o.activation_bytes / 1e6, o.row_count,
+		o.sequence_count);
+	add_row(b,
+		&(struct report_row){.value = (double)o.book_bytes / 1e6,
+			.unit = "MB",
+			.less_is_better = true},
+		"memmgr.overhead.books");
+	add_row(b,
+		&(struct report_row){.value = (double)o.activation_bytes / 1e6,
+			.unit = "MB",
+			.less_is_better = true},
+		"memmgr.overhead.activations");
+	if (!b->overhead_given)
+		b->overhead_bytes = o.book_bytes + o.activation_bytes;
+	return 0;
+}
+
 static int run_all(struct bench *b, struct error *err)
 {
-	int rc = time_adapters(b, err);
+	int rc = measure_overhead(b, err);
+
+	if (rc == 0)
+		rc = time_adapters(b, err);
 
 	printf("KV tokens of DeepSeek-V2-Lite in bf16, %.0f MB of overhead:\n",
 		(double)b->overhead_bytes / 1e6);
@@ -297,9 +331,10 @@ static int parse(int argc, char **argv, struct bench *b)
 			b->json = optarg;
 		else if (key == 's')
 			b->svg = optarg;
-		else if (key == 'o')
+		else if (key == 'o') {
 			b->overhead_bytes = strtoull(optarg, &end, 10) << 20;
-		else
+			b->overhead_given = true;
+		} else
 			return -EINVAL;
 	}
 	return optind < argc || (end && *end) || b->overhead_bytes > 40 * GB

@@ -11,7 +11,7 @@
 #define HIDDEN UINT64_C(2048)
 #define INTER UINT64_C(1408)
 
-static const struct kv_shape kv_shape = {
+const struct kv_shape memmgr_kv_shape = {
 	.layer_count = 27,
 	.key_width = 512 + 64,
 	.type = DTYPE_BF16,
@@ -72,7 +72,8 @@ static int create_store(struct memmgr_run *run, struct error *err)
 	return rc;
 }
 
-int memmgr_open(
+/* On the back end that is there. */
+static int open_run(
 	struct memmgr_run *run, uint32_t movable_pages, struct error *err)
 {
 	uint32_t extents[MEMMGR_LAYERS + 1];
@@ -85,11 +86,9 @@ int memmgr_open(
 	};
 	int rc;
 
-	*run = (struct memmgr_run){0};
 	extents[0] = (uint32_t)div_up(memmgr_dense_bytes(), MEMMGR_PAGE_BYTES);
 	for (uint32_t l = 1; l <= MEMMGR_LAYERS; l++)
 		extents[l] = (uint32_t)div_up(layer_bytes(), MEMMGR_PAGE_BYTES);
-	fake_vmm_init(&run->vmm, MEMMGR_PAGE_BYTES, NULL);
 	rc = page_pool_create(&run->vmm, &config, &run->pool, err);
 	if (rc == 0)
 		rc = create_store(run, err);
@@ -98,11 +97,33 @@ int memmgr_open(
 	return rc;
 }
 
+int memmgr_open(
+	struct memmgr_run *run, uint32_t movable_pages, struct error *err)
+{
+	*run = (struct memmgr_run){0};
+	fake_vmm_init(&run->vmm, MEMMGR_PAGE_BYTES, NULL);
+	return open_run(run, movable_pages, err);
+}
+
+int memmgr_open_host(
+	struct memmgr_run *run, uint32_t movable_pages, struct error *err)
+{
+	const struct vmm_host_config host = {
+		.granularity_bytes = MEMMGR_PAGE_BYTES};
+	int rc;
+
+	*run = (struct memmgr_run){.on_host = true};
+	rc = vmm_host_init(&run->vmm, &host, err);
+	return rc ? rc : open_run(run, movable_pages, err);
+}
+
 void memmgr_close(struct memmgr_run *run)
 {
 	expert_store_destroy(run->store);
 	page_pool_destroy(run->pool, false);
-	if (run->vmm.ops)
+	if (run->on_host)
+		vmm_host_destroy(&run->vmm);
+	else if (run->vmm.ops)
 		fake_vmm_destroy(&run->vmm);
 	*run = (struct memmgr_run){0};
 }
@@ -146,7 +167,8 @@ uint32_t memmgr_widest(uint32_t which)
 uint64_t memmgr_tokens(uint64_t pages)
 {
 	struct kv_layout layout;
-	int rc = kv_layout_choose(&kv_shape, MEMMGR_PAGE_BYTES, &layout, NULL);
+	int rc = kv_layout_choose(
+		&memmgr_kv_shape, MEMMGR_PAGE_BYTES, &layout, NULL);
 
 	assert(rc == 0);
 	return pages / layout.pages_per_block * layout.block_tokens;

@@ -13,6 +13,7 @@
 #ifndef HEDDLE_BENCH_MEMMGR_MODEL_H
 #define HEDDLE_BENCH_MEMMGR_MODEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -27,6 +28,7 @@
 
 struct memmgr_run {
 	struct vmm vmm;
+	bool on_host;
 	struct page_pool *pool;
 	struct expert_store *store;
 };
@@ -38,8 +40,15 @@ uint64_t memmgr_dense_bytes(void);
 uint64_t memmgr_base_bytes(void);
 uint64_t memmgr_base_pages(void);
 
+/* What a token keeps in each layer. */
+extern const struct kv_shape memmgr_kv_shape;
+
 /* Base in place and `movable_pages` beside it; -ENOMEM, -EINVAL. */
 int memmgr_open(
+	struct memmgr_run *run, uint32_t movable_pages, struct error *err);
+
+/* The same on the host back end, whose books are an engine's. */
+int memmgr_open_host(
 	struct memmgr_run *run, uint32_t movable_pages, struct error *err);
 void memmgr_close(struct memmgr_run *run); /* a zeroed struct is allowed */
 
