@@ -121,7 +121,7 @@ static int check_signature(
 	uint8_t signature[MANIFEST_SIGNATURE_BYTES];
 	struct manifest_keys keys;
 	char *bytes = NULL;
-	size_t size;
+	size_t size = 0;
 	int rc = manifest_keys_read(j->trust->keys, &keys, j->err);
 
 	if (rc)
@@ -146,7 +146,7 @@ static int check_signature(
 static int read_manifest(struct judge *j)
 {
 	char *text = NULL;
-	size_t length;
+	size_t length = 0;
 	int rc = read_small(
 		j, MANIFEST_NAME, MANIFEST_BYTES_MAX, &text, &length);
 

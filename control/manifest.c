@@ -1,6 +1,5 @@
 /* manifest.c - what an adapter's files are, in signed words (text -> list) */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,13 +181,13 @@ static int take_file(
 	if (!json_is_object(object))
 		return error_set(err, EINVAL, "is no object");
 	rc = check_keys(object, known, err);
-	if (rc == 0 && !name)
-		rc = error_set(err, EINVAL, "has no \"name\"");
-	if (rc == 0)
-		rc = check_file_name(name, err);
 	if (rc)
 		return rc;
-	assert(name);
+	if (!name)
+		return error_set(err, EINVAL, "has no \"name\"");
+	rc = check_file_name(name, err);
+	if (rc)
+		return rc;
 	if (!json_is_integer(size) || json_integer_value(size) < 0)
 		return error_set(err, EINVAL,
 			"\"%.64s\" has no \"size\" of 0 bytes or more", name);

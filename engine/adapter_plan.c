@@ -162,8 +162,9 @@ static int keep_header(
 		if (!kept->json)
 			return -ENOMEM;
 	}
-	keep_range(data, offset, length, sizeof(kept->prefix), kept->length,
-		kept->json);
+	if (kept->json)
+		keep_range(data, offset, length, sizeof(kept->prefix),
+			kept->length, kept->json);
 	return 0;
 }
 
@@ -196,7 +197,7 @@ static int read_proven(const struct model_file *file,
 static int place_file(struct builder *b, uint32_t file)
 {
 	const struct model_file *weights = &b->files->model.weights[file];
-	struct safetensors_header header;
+	struct safetensors_header header = {0};
 	int rc = weights->has_hash ? read_proven(weights, &header, b->err)
 				   : safetensors_read(weights->fd,
 					     weights->name, &header, b->err);

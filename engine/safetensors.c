@@ -414,7 +414,10 @@ static int read_file(int fd, struct safetensors_header *out, struct error *err)
 	if (rc == 0)
 		rc = safetensors_header_length(
 			prefix, file_bytes, &length, err);
-	return rc ? rc : read_header(fd, file_bytes, length, out, err);
+	if (rc)
+		return rc;
+	assert(length > 0);
+	return read_header(fd, file_bytes, length, out, err);
 }
 
 int safetensors_read(int fd, const char *file_name,

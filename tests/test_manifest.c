@@ -102,10 +102,9 @@ static size_t unhex(const char *text, uint8_t *out)
 	size_t count = strlen(text) / 2;
 
 	for (size_t i = 0; i < count; i++) {
-		unsigned value = 0;
+		const char digits[] = {text[2 * i], text[2 * i + 1], '\0'};
 
-		CU_ASSERT_EQUAL(sscanf(text + 2 * i, "%2x", &value), 1);
-		out[i] = (uint8_t)value;
+		out[i] = (uint8_t)strtoul(digits, NULL, 16);
 	}
 	return count;
 }
@@ -219,7 +218,7 @@ static void test_manifest_keys_read__files_and_directories(void)
 	CU_ASSERT_EQUAL(read_keys("both", &keys, NULL), 0);
 	CU_ASSERT_EQUAL(keys.count, 2);
 	/* Words around keys are nothing, as in any PEM. */
-	memcpy(many, "our key:\n", 9);
+	strcpy((char *)many, "our key:\n");
 	memcpy(many + 9, text, one);
 	put("words", many, 9 + one);
 	CU_ASSERT_EQUAL(read_keys("words", &keys, NULL), 0);
@@ -397,7 +396,7 @@ static void test_manifest_parse__limits(void)
 	struct error err = {0};
 
 	memset(text, ' ', size);
-	memcpy(text, "{", 1);
+	text[0] = '{';
 	CU_ASSERT_EQUAL(manifest_parse(text, size, &manifest, &err), -EINVAL);
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "at most 1048576"));
 	err = (struct error){0};

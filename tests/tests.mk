@@ -339,7 +339,7 @@ soak-serve: $(B)/heddled $(B)/heddlectl $(B)/heddle-bench
 # Ten minutes of adapters that come and go under traffic (SECONDS=N).
 soak-adapters: $(B)/heddled $(B)/heddlectl $(B)/heddle-eval \
 	$(B)/tests/make_adapter
-	@tests/soak_adapters.sh $(B) $(if $(filter 3600,$(SECONDS)),600,$(SECONDS))
+	@tests/soak_adapters.sh $(B) $(if $(findstring command,$(origin SECONDS)),$(SECONDS),600)
 # MIXES=N requests in random company, each bitwise as it is alone; SIGKILLs of
 # ranks under load on the bundled model (KILLS=N).
 MIXES = 1000
