@@ -32,6 +32,10 @@ struct sched {
 	struct sched_config config;
 	struct sched_model model;
 	struct sched_margin margin; /* of steps with both kinds of rows */
+	/* What the rows of prompts that go on in any case may cost. Of the
+	 * first measurement: what is learned beside long texts has their
+	 * context in every term. */
+	double least_ns;
 	struct job *jobs; /* owned, [job_count] */
 	struct name *names; /* owned, [name_count] */
 	uint32_t *running; /* owned, [sequence_count], best rank first */
@@ -58,6 +62,7 @@ int sched_create(const struct sched_config *config,
 	s->config = *config;
 	s->model = *model;
 	sched_model_clamp(&s->model);
+	s->least_ns = 2 * SCHED_PREFILL_ROWS_MIN * s->model.prefill_ns;
 	s->deadline_ns = UINT64_MAX;
 	s->jobs = calloc(config->job_count, sizeof(*s->jobs));
 	s->names = calloc(config->name_count, sizeof(*s->names));
@@ -413,6 +418,17 @@ static void plan_decodes(struct sched *s)
 	}
 }
 
+/* Rows that go on in any case; one at least. */
+static uint32_t least_rows(const struct sched *s, const struct job *job)
+{
+	const struct sched_cost none = {0};
+	uint32_t rows = sched_model_fit(&s->model, &none, job->done,
+		SCHED_PREFILL_ROWS_MIN,
+		sched_model_predict(&s->model, &none) + s->least_ns);
+
+	return rows > 0 ? rows : 1;
+}
+
 /* How many tokens of a prompt this step takes; 0: it is full. */
 static uint32_t chunk_of(
 	const struct sched *s, const struct job *job, double budget_ns)
@@ -420,7 +436,7 @@ static uint32_t chunk_of(
 	const struct sched_plan *plan = &s->plan;
 	uint32_t max = s->config.row_count - plan->row_count;
 	uint64_t prefill = plan->cost.prefill_count;
-	uint32_t least = 0, fit;
+	uint32_t least, fit;
 
 	if (max > left_of(job))
 		max = left_of(job);
@@ -428,8 +444,8 @@ static uint32_t chunk_of(
 		return max;
 	fit = sched_model_fit(
 		&s->model, &plan->cost, job->done, max, budget_ns);
-	if (prefill < SCHED_PREFILL_ROWS_MIN)
-		least = SCHED_PREFILL_ROWS_MIN - (uint32_t)prefill;
+	least = least_rows(s, job);
+	least = prefill < least ? least - (uint32_t)prefill : 0;
 	if (least > max)
 		least = max;
 	return fit > least ? fit : least;

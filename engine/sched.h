@@ -10,8 +10,10 @@
  *        step stays within its budget (sched_model.h) and blocks last. Where
  *        steps have taken longer than predicted the plan leaves room, so that
  *        all but one in a hundred take no more than SCHED_LATE_PERCENT of the
- *        budget. Far into a long text one token of a prompt may cost more than
- *        the rest of the step: then there are few of them, but one in each.
+ *        budget. Some rows of a prompt go in whatever that makes of the budget:
+ *        so many that they cost no more than twice what
+ *        SCHED_PREFILL_ROWS_MIN do where there is no context. Far into a long
+ *        text one row may cost more than the rest of the step: then one does.
  *        Now and then a step has decode rows only, to see what they take.
  * Rank:  (priority, order of arrival): lower goes first. When blocks run out
  *        the running job of the worst rank is preempted: its blocks go, it
@@ -45,8 +47,9 @@
 /* Service that a generated token costs; a computed one costs 1. */
 #define SCHED_OUTPUT_COST 2u
 #define SCHED_AHEAD_COST 16u
-/* Rows of prompts that a step makes at least, while there are some. */
-#define SCHED_PREFILL_ROWS_MIN 1u
+/* Rows of prompts that a step makes at least, while there are some: with fewer
+ * the weights that a step reads would serve nobody. */
+#define SCHED_PREFILL_ROWS_MIN 16u
 #define SCHED_LATE_PERCENT 105u
 /* After so many steps with decode rows and prompts one has no prompts, so that
  * the time that the budget is made of stays known. */
