@@ -60,7 +60,9 @@ int batch_require_whole(
 
 struct rates {
 	double whole[BATCH_ROUND_COUNT_MAX]; /* first request to last byte */
-	double decode[BATCH_ROUND_COUNT_MAX]; /* while all of them decode */
+	/* While all of them decode; where the first have ended before the last
+	 * begin, from when half have begun until half have ended. */
+	double decode[BATCH_ROUND_COUNT_MAX];
 };
 
 /* Chunks of an answer that came within [from_ns, to_ns], but the first. */
@@ -78,26 +80,49 @@ static uint64_t chunks_within(const struct serve_plan *plan, size_t at,
 	return count;
 }
 
+/* The window of the decode rate in ns; 0 = there is none. */
+static uint64_t find_window(const struct serve_plan *plan, uint64_t *out_from)
+{
+	double *first = calloc(plan->count + 1, sizeof(*first));
+	double *last = calloc(plan->count + 1, sizeof(*last));
+	uint32_t count = (uint32_t)plan->count;
+	double from = 0, to = 0;
+
+	for (uint32_t i = 0; first && last && i < count; i++) {
+		first[i] = (double)plan->results[i].first_ns;
+		last[i] = (double)plan->results[i].last_ns;
+	}
+	if (first && last && count > 0) {
+		/* Sorted by it. */
+		double half_first = median(first, count);
+		double half_last = median(last, count);
+		bool overlap = first[count - 1] < last[0];
+
+		from = overlap ? first[count - 1] : half_first;
+		to = overlap ? last[0] : half_last;
+	}
+	free(first);
+	free(last);
+	*out_from = (uint64_t)from;
+	return to > from ? (uint64_t)(to - from) : 0;
+}
+
 static void rates_of(
 	const struct serve_plan *plan, uint32_t round, struct rates *out)
 {
-	uint64_t end_ns = 0, from_ns = 0, to_ns = UINT64_MAX, tokens = 0;
-	uint64_t decoded = 0;
+	uint64_t end_ns = 0, from_ns, tokens = 0, decoded = 0;
+	uint64_t window_ns = find_window(plan, &from_ns);
 
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct serve_result *r = &plan->results[i];
 
 		tokens += serve_output_tokens(r);
 		end_ns = r->end_ns > end_ns ? r->end_ns : end_ns;
-		from_ns = r->first_ns > from_ns ? r->first_ns : from_ns;
-		to_ns = r->last_ns < to_ns ? r->last_ns : to_ns;
+		decoded += chunks_within(plan, i, from_ns, from_ns + window_ns);
 	}
-	for (size_t i = 0; i < plan->count; i++)
-		decoded += chunks_within(plan, i, from_ns, to_ns);
 	out->whole[round] = (double)tokens * 1e9 / (double)(end_ns + 1);
-	out->decode[round] = to_ns > from_ns ? (double)decoded * 1e9 /
-						       (double)(to_ns - from_ns)
-					     : 0;
+	out->decode[round] =
+		window_ns ? (double)decoded * 1e9 / (double)window_ns : 0;
 }
 
 static int our_throughput(struct batch_session *session,
