@@ -20,7 +20,6 @@ enum phase { PHASE_NONE, PHASE_CHECK, PHASE_COPY };
 
 struct governed {
 	struct world *w;
-	struct wake wake;
 	struct loader *loader;
 	struct governor governor;
 	struct governor_lane lane; /* the copying thread's */
@@ -147,7 +146,7 @@ static int beside_steps(struct governed *g, double quiet_ns, struct error *err)
 		rc == 0 && (g->beside_count < goal || g->phase != PHASE_NONE);
 		i++) {
 		struct mono begin = mono_now();
-		double took;
+		double took = 0;
 
 		if (g->phase != PHASE_NONE || g->beside_count < goal)
 			rc = go_on(g, false, err);
@@ -198,8 +197,9 @@ int load_governed(struct world *w, uint32_t steps, struct load_governed *out,
 	struct error *err)
 {
 	struct governed g = {.w = w, .room = 4 * (steps + STRETCH)};
+	struct wake wake = {0};
 	double *room = calloc((size_t)4 * g.room, sizeof(*room));
-	int rc = room ? loader_create(&g.wake, &g.loader) : -ENOMEM;
+	int rc = room ? loader_create(&wake, &g.loader) : -ENOMEM;
 
 	if (rc) {
 		free(room);

@@ -48,15 +48,16 @@ static void *copy_part(void *arg)
 static double copy_all(
 	uint8_t *to, const uint8_t *from, size_t bytes, uint32_t threads)
 {
-	struct copying parts[READER_LANE_COUNT_MAX];
+	struct copying parts[READER_LANE_COUNT_MAX] = {{0}};
 	size_t each = bytes / threads;
 	struct mono begin = mono_now();
 	uint32_t started = 1;
 
-	for (uint32_t i = 0; i < threads; i++)
-		parts[i] = (struct copying){.to = to + i * each,
-			.from = from + i * each,
-			.bytes = i + 1 < threads ? each : bytes - i * each};
+	for (uint32_t i = 0; i < threads; i++) {
+		parts[i].to = to + i * each;
+		parts[i].from = from + i * each;
+		parts[i].bytes = i + 1 < threads ? each : bytes - i * each;
+	}
 	while (started < threads && pthread_create(&parts[started].thread, NULL,
 					    copy_part, &parts[started]) == 0)
 		started++;
@@ -154,11 +155,14 @@ static int measure_fresh(struct world *w, const struct rounds *r,
 {
 	uint32_t rounds = r->count;
 	double *loads = calloc((size_t)2 * rounds, sizeof(*loads));
-	double *copies = loads + rounds;
-	int rc = loads ? 0 : error_set(err, ENOMEM, "no memory to measure");
+	double *copies;
+	int rc = 0;
 
+	if (!loads)
+		return error_set(err, ENOMEM, "no memory to measure");
+	copies = loads + rounds;
 	for (uint32_t i = 0; rc == 0 && i < rounds; i++) {
-		double parts[PART_COUNT], unload;
+		double parts[PART_COUNT] = {0}, unload;
 
 		make_fresh(w);
 		rc = load_once(w, r->threads, parts, err);

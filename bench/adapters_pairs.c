@@ -72,12 +72,14 @@ int pairs_measure(uint32_t count, bool difference, pair_fn side, void *arg,
 	struct pair_stats *out, struct error *err)
 {
 	double *values = calloc((size_t)count * 3, sizeof(*values));
-	double *sides[2] = {values + count, values + 2 * (size_t)count};
+	double *sides[2];
 	int rc = 0;
 
 	assert(count > 0);
 	if (!values)
 		return error_set(err, ENOMEM, "no memory for %u pairs", count);
+	sides[0] = values + count;
+	sides[1] = sides[0] + count;
 	for (uint32_t i = 0; rc == 0 && i < count; i++) {
 		for (uint32_t s = 0; rc == 0 && s < 2; s++)
 			rc = side(arg, s, variant_of(s, i), &sides[s][i], err);

@@ -119,10 +119,10 @@ static void open_routers(struct routers *r, struct world *w, float *x,
 		.params = w->with.model->config.router,
 		.x = x,
 		.instance_stride = r->view.instance_stride,
-		.slot = ids,
-		.expert = ids + (size_t)STEPS_ROWS * w->shape.topk,
-		.weight = weights,
 	};
+	r->args.slot = ids;
+	r->args.expert = ids + (size_t)STEPS_ROWS * w->shape.topk;
+	r->args.weight = weights;
 }
 
 int steps_reroute(struct world *w, uint32_t pairs, struct steps_reroute *out,
