@@ -28,6 +28,7 @@ have = $(shell pkg-config --exists $(1) 2>/dev/null && echo y)
 JANSSON := $(call have,jansson)
 URING := $(call have,liburing)
 CUNIT := $(call have,cunit)
+DPDK := $(call have,libdpdk)
 NVCC := $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 
 # --- flags -------------------------------------------------------------------
@@ -46,6 +47,9 @@ ALL = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fno-common \
 	$(shell pkg-config --cflags jansson liburing libpcre2-8 libutf8proc cunit 2>/dev/null)
 LINK = $(if $(SAN),-fsanitize=$(SAN)) -pthread -Wl,-z,relro,-z,now
 LIBS = -ljansson -luring -lpcre2-8 -lutf8proc -lyaml -lssl -lcrypto -lm
+# Their flags choose a processor and include files: for *_dpdk.c alone.
+DPDK_FLAGS = $(subst -I,-isystem ,$(shell pkg-config --cflags libdpdk 2>/dev/null))
+DPDK_LIBS = $(if $(DPDK),$(shell pkg-config --libs libdpdk))
 
 # make V=1 shows the commands.
 Q = $(if $(V),,@)
@@ -59,7 +63,11 @@ fast_c = $(if $(filter x86_64,$(shell uname -m)),$(wildcard gpu/cpu/fast_*.c))
 gpu_c = $(filter-out gpu/cpu/fast_%,$(wildcard gpu/cpu/*.c)) \
 	$(fast_c:=.avx2) $(fast_c:=.avx512)
 engine_c = $(wildcard engine/*.c)
-dataplane_c = $(wildcard dataplane/*.c)
+# One of the two is the port that is polled: nic_dpdk.c or nic_absent.c.
+dpdk_c = $(wildcard dataplane/*_dpdk.c)
+nic_c = $(if $(DPDK),$(dpdk_c),dataplane/nic_absent.c)
+dataplane_c = $(filter-out $(dpdk_c) dataplane/nic_absent.c, \
+	$(wildcard dataplane/*.c)) $(nic_c)
 # Of the dataplane, what turns conversations and text into tokens and back.
 text_c = $(wildcard dataplane/jinja*.c dataplane/tokenizer*.c) \
 	$(addprefix dataplane/,chat.c detokenizer.c stop_set.c utf8.c)
@@ -94,7 +102,9 @@ $(B)/heddlectl: $(call obj,$(heddlectl_c))
 
 $(B)/heddled: $(call obj,$(heddled_c) $(library_c) $(dataplane_c))
 	@echo "  LD $@"
-	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS) $(DPDK_LIBS)
+
+$(call obj,$(dpdk_c)): ALL += $(DPDK_FLAGS)
 
 $(B)/%.c.o: %.c
 	@mkdir -p $(@D)
@@ -157,7 +167,9 @@ $(B)/jinja_render: $(call obj,tools/text/jinja_render.c dataplane/chat.c \
 show:
 	@echo "cc $$($(CC) -dumpfullversion -dumpversion)" \
 	"jansson $(if $(JANSSON),yes,NO) liburing $(if $(URING),yes,NO)" \
-	"cunit $(if $(CUNIT),yes,NO) nvcc $(if $(NVCC),$(NVCC),NO: no CUDA here)"
+	"cunit $(if $(CUNIT),yes,NO)" \
+	"libdpdk $(if $(DPDK),yes,NO: no poll-mode NIC)" \
+	"nvcc $(if $(NVCC),$(NVCC),NO: no CUDA here)"
 
 clean:
 	rm -rf build build-*

@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:        one place that decides form and destination. Only control/ and
- *             the main programs log; libraries return a struct error.
+ *             the main programs log; libraries return a struct error. What
+ *             DPDK says of itself comes here too (dataplane/nic_eal.h).
  * Invariants: errno is preserved across every call; one call is one line;
  *             control characters in the text come out as '?'.
  * Form:       "level: text" on stderr, or syslog without the level.

@@ -169,12 +169,19 @@ $(call test,tcp_lwip,tests/lwip_host.c $(tcp_test_c))
 $(B)/tests/test_tcp_lwip: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
 endif
 
+# A polled port: DPDK's, over its ring in memory.
+ifneq ($(DPDK),)
+$(call test,nic,tests/pattern.c $(dpdk_c) base/log.c base/error.c)
+$(B)/tests/test_nic: LIBS += $(DPDK_LIBS)
+endif
+
 # The role that faces clients: its parts, then the whole over streams in memory
 # and over the kernel's.
 api_c = $(filter-out dataplane/api_reply.c dataplane/api_logprobs.c, \
 	$(wildcard dataplane/api*.c)) dataplane/stop_set.c dataplane/utf8.c \
 	base/json_text.c base/error.c base/adapters.c $(http_c)
-front_c = $(dataplane_c) base/segment.c base/counters.c base/ring.c \
+front_c = $(filter-out $(nic_c),$(dataplane_c)) dataplane/nic_absent.c \
+	base/segment.c base/counters.c base/ring.c \
 	base/request.c base/wake.c base/clock.c base/error.c base/json_text.c \
 	base/siphash.c base/adapters.c
 front_test_c = tests/front_case.c tests/text_case.c tests/fake/fake_stream.c \

@@ -24,8 +24,11 @@ format() {
 }
 # Files that need CUDA's headers are left out where there are none.
 needs_cuda='<(cuda|cublasLt)\.h>|"(bench/gpu/)?(cuda_driver|probe|probe_section|probe_range|probe_dev)\.h"|fake_cuda\.h"'
+# So are those that need DPDK's; its flags are for these alone.
+dpdk=$(pkg-config --cflags libdpdk 2>/dev/null | sed 's/-I/-isystem /g')
 analysable() {
 	for file in "${sources[@]}"; do
+		[ -z "$dpdk" ] && [[ $file == *_dpdk.c ]] && continue
 		if [ -n "$cuda" ] || ! grep -qE "$needs_cuda" "$file"; then
 			echo "$file"
 		fi
@@ -41,13 +44,15 @@ tidy() {
 	log=$(mktemp)
 	jobs=$(nproc)
 	analysable | xargs -P "$jobs" -n 1 sh -c '
-		cuda=$0 isa=$1
+		cuda=$0 isa=$1 dpdk=$2
+		shift
 		case $2 in */fast_*.c) ;; *) isa= ;; esac
+		case $2 in *_dpdk.c) ;; *) dpdk= ;; esac
 		case $2 in tests/*|bench/*) checks=--checks=-clang-analyzer-* ;; *) checks= ;; esac
-		clang-tidy --quiet $checks "$2" -- -std=gnu11 -D_GNU_SOURCE -I. $isa \
+		clang-tidy --quiet $checks "$2" -- -std=gnu11 -D_GNU_SOURCE -I. $isa $dpdk \
 			-isystem /usr/include/lwip \
 			${cuda:+-isystem "$cuda"} 2>/dev/null || exit 1' \
-		"$cuda" "$isa_flags" >"$log" 2>&1
+		"$cuda" "$isa_flags" "$dpdk" >"$log" 2>&1
 	local status=$?
 	[ "$status" = 0 ] || cat "$log"
 	rm -f "$log"

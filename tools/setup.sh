@@ -5,9 +5,10 @@
 # build: what it takes to build and run; check: also compilers, linters, tests.
 set -eu
 build="gcc libc6-dev make pkg-config libjansson-dev liburing-dev
-	libpcre2-dev libutf8proc-dev libssl-dev libyaml-dev"
+	libpcre2-dev libutf8proc-dev libssl-dev libyaml-dev libdpdk-dev"
 check="clang clang-format clang-tidy cppcheck libclang-rt-14-dev libcunit1-dev
-	git xz-utils liblwip-dev python3 python3-venv curl procps"
+	git xz-utils liblwip-dev python3 python3-venv curl procps iproute2
+	ethtool"
 case ${1:-} in
 build) wanted=$build ;;
 check) wanted="$build $check" ;;

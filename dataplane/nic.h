@@ -1,0 +1,94 @@
+/* nic.h - a network port that is polled (frames <-> wire) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Why:     the one place that knows DPDK. Above it are frames in memory
+ *          (stream_nic.h); tests put a port of their own in its place.
+ * Does:    brings the port up, one queue each way, checks what it can do and
+ *          leaves the rest to software: facts() says what that is. A VLAN tag
+ *          that the port has taken off is put back: the stack reads tags.
+ * Rules:   - Huge pages where the caller says that there are some; else
+ *            ordinary memory, which only software ports and those behind an
+ *            IOMMU can use.
+ *          - A frame in several pieces is dropped, counted: buffers hold the
+ *            MTU.
+ *          - What the port has no room for waits and keeps its order; once
+ *            NIC_SEND_COUNT wait, frame_get() has none.
+ * Ownership: frames that came are read where the port has put them, and are
+ *          the caller's until the next receive. A frame to send is written
+ *          where the port takes it from. So the NIC costs no copy; TCP's own
+ *          two (frame -> input, output -> frame) are all there are.
+ * Limits:  one port at a time. What a process has started for its first port
+ *          stays: a card on the bus can only be the first.
+ * Threads: one: who opens it calls all the others.
+ */
+#ifndef HEDDLE_DATAPLANE_NIC_H
+#define HEDDLE_DATAPLANE_NIC_H
+
+#include "dataplane/net.h"
+
+#define NIC_DEVICE_BYTES 256
+#define NIC_SEND_COUNT 512
+#define NIC_TSO_BYTES_MAX 15000 /* of payload: one buffer each */
+
+struct nic_config {
+	/*
+	 * As DPDK names it: a software port with its arguments
+	 * ("net_af_packet0,iface=eth1"), or a place on the bus
+	 * ("0000:03:00.0").
+	 */
+	char device[NIC_DEVICE_BYTES];
+	uint32_t mtu_bytes;
+	bool hugepages; /* there are free ones */
+};
+
+struct nic_facts {
+	char driver[32];
+	uint8_t mac[6];
+	bool checksums_in; /* frames that came say whether TCP's is good */
+	bool checksums_out;
+	uint32_t tso_bytes; /* 0: TCP cuts */
+};
+
+struct nic_numbers {
+	uint64_t in_frames, in_bytes;
+	uint64_t in_lost; /* the port had no buffer, or found them broken */
+	uint64_t in_pieces; /* dropped: in more than one buffer */
+	uint64_t out_frames, out_bytes;
+	uint64_t out_lost; /* by the port */
+	uint64_t link_changes;
+	bool link_up;
+};
+
+struct nic;
+
+/*
+ * -EINVAL (no such driver or argument), -ENODEV (no such interface or card),
+ * -ENOMEM, -EPERM, -EBUSY (a port is open), -ENOTSUP (built without DPDK):
+ * each with what is missing and what to do.
+ */
+int nic_open(
+	const struct nic_config *config, struct nic **out, struct error *err);
+
+void nic_get_facts(const struct nic *nic, struct nic_facts *out);
+
+/* The next frames that came, at most `max`; they stay until the next call. */
+uint32_t nic_receive(struct nic *nic, struct net_frame *out, uint32_t max);
+
+/* As struct net_device has it; nic_flush() sends. */
+uint8_t *nic_frame_get(struct nic *nic, size_t size);
+void nic_frame_send(struct nic *nic, uint8_t *frame, size_t length,
+	const struct net_offload *offload);
+
+/* Give to the port what was sent; false: some still waits for room. */
+bool nic_flush(struct nic *nic);
+
+/* Asks the port, and looks at the link: not on every turn. */
+void nic_get_numbers(struct nic *nic, struct nic_numbers *out);
+
+/* Buffers that are not in their pools: what the port holds, and frames. */
+uint32_t nic_buffers_out(const struct nic *nic);
+
+/* What waits is sent where there is room. NULL is allowed. */
+void nic_close(struct nic *nic);
+
+#endif

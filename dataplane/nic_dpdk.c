@@ -1,0 +1,416 @@
+/* nic_dpdk.c - a network port by DPDK (frames <-> poll-mode driver) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_ip.h>
+#include <rte_mbuf.h>
+
+#undef NS_PER_S /* DPDK's, and ours: the same number */
+#include "dataplane/nic_eal.h"
+
+#define BURST_COUNT 64
+#define DESCRIPTOR_COUNT 1024
+/* Both rings, what waits, a burst, and the pool's cache; 2^n - 1 packs best. */
+#define BUFFER_COUNT 4095
+#define CACHE_COUNT 256
+#define LARGE_COUNT 63 /* frames that the port cuts */
+#define LINK_BYTES_MAX 22 /* Ethernet, two tags */
+#define CLOSE_TRIES 1000
+
+struct nic {
+	uint16_t port;
+	bool started;
+	struct nic_facts facts;
+	struct nic_numbers numbers;
+	struct rte_mempool *small, *large; /* owned; large: NULL without TSO */
+	uint32_t small_bytes, large_bytes;
+	struct rte_mbuf *received[BURST_COUNT]; /* lent to the caller */
+	uint32_t received_count;
+	struct rte_mbuf *given; /* by frame_get(), not yet sent */
+	struct rte_mbuf *waiting[NIC_SEND_COUNT];
+	uint32_t waiting_count;
+};
+
+/* --- frames that come --- */
+
+static bool take(struct nic *nic, struct rte_mbuf *m, struct net_frame *out)
+{
+	if (unlikely(m->nb_segs > 1)) {
+		nic->numbers.in_pieces++;
+		return false;
+	}
+	if (unlikely(m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) &&
+		rte_vlan_insert(&m))
+		return false;
+	nic->numbers.in_frames++;
+	nic->numbers.in_bytes += m->data_len;
+	*out = (struct net_frame){rte_pktmbuf_mtod(m, const uint8_t *),
+		m->data_len,
+		(m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) ==
+			RTE_MBUF_F_RX_L4_CKSUM_GOOD};
+	return true;
+}
+
+static void give_back(struct nic *nic)
+{
+	rte_pktmbuf_free_bulk(nic->received, nic->received_count);
+	nic->received_count = 0;
+}
+
+uint32_t nic_receive(struct nic *nic, struct net_frame *out, uint32_t max)
+{
+	uint32_t count = 0;
+
+	give_back(nic);
+	if (max > BURST_COUNT)
+		max = BURST_COUNT;
+	nic->received_count =
+		rte_eth_rx_burst(nic->port, 0, nic->received, (uint16_t)max);
+	for (uint32_t i = 0; i < nic->received_count; i++)
+		count += take(nic, nic->received[i], &out[count]);
+	return count;
+}
+
+/* --- frames that go --- */
+
+uint8_t *nic_frame_get(struct nic *nic, size_t size)
+{
+	bool large = size > nic->small_bytes;
+
+	if (nic->waiting_count == NIC_SEND_COUNT)
+		return NULL;
+	/* One that was asked for and never sent. */
+	if (nic->given)
+		rte_pktmbuf_free(nic->given);
+	nic->given = NULL;
+	if (size > (nic->large ? nic->large_bytes : nic->small_bytes))
+		return NULL;
+	nic->given = rte_pktmbuf_alloc(large ? nic->large : nic->small);
+	return nic->given ? rte_pktmbuf_mtod(nic->given, uint8_t *) : NULL;
+}
+
+/* The port fills in the checksum; it may cut too, then IPv4's as well. */
+static void set_offload(
+	struct rte_mbuf *m, uint8_t *frame, const struct net_offload *offload)
+{
+	uint16_t type, link = RTE_ETHER_HDR_LEN;
+	bool ip4;
+
+	memcpy(&type, frame + 12, sizeof(type));
+	if (type == RTE_BE16(RTE_ETHER_TYPE_VLAN))
+		link += (uint16_t)sizeof(struct rte_vlan_hdr);
+	ip4 = frame[link] >> 4 == 4;
+	m->tx_offload = rte_mbuf_tx_offload(link,
+		(uint64_t)offload->checksum_start - link,
+		(uint64_t)(frame[offload->checksum_start + 12] >> 4) * 4,
+		offload->segment_bytes, 0, 0, 0);
+	m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM |
+		       (ip4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
+	if (offload->segment_bytes) {
+		struct rte_ipv4_hdr *header = (void *)(frame + link);
+		uint16_t sum;
+
+		m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
+		if (ip4) {
+			m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
+			header->hdr_checksum = 0;
+		}
+		/* Of each part the length is another: it is left out. */
+		sum = ip4 ? rte_ipv4_phdr_cksum(header, m->ol_flags)
+			  : rte_ipv6_phdr_cksum(
+				    (const void *)header, m->ol_flags);
+		memcpy(frame + offload->checksum_at, &sum, sizeof(sum));
+	}
+}
+
+void nic_frame_send(struct nic *nic, uint8_t *frame, size_t length,
+	const struct net_offload *offload)
+{
+	struct rte_mbuf *m = nic->given;
+
+	assert(m && frame == rte_pktmbuf_mtod(m, uint8_t *));
+	assert(length <= rte_pktmbuf_tailroom(m));
+	nic->given = NULL;
+	m->data_len = (uint16_t)length;
+	m->pkt_len = (uint32_t)length;
+	if (offload->checksum_start)
+		set_offload(m, frame, offload);
+	nic->numbers.out_frames++;
+	nic->numbers.out_bytes += length;
+	nic->waiting[nic->waiting_count++] = m;
+	/* While more is written the port works. */
+	if (nic->waiting_count % BURST_COUNT == 0)
+		(void)nic_flush(nic);
+}
+
+/* The first `count` are gone; the rest keeps its order. */
+static void waiting_drop(struct nic *nic, uint32_t count)
+{
+	nic->waiting_count -= count;
+	memmove(nic->waiting, nic->waiting + count,
+		nic->waiting_count * sizeof(struct rte_mbuf *));
+}
+
+bool nic_flush(struct nic *nic)
+{
+	uint16_t ready = (uint16_t)nic->waiting_count, sent;
+
+	if (ready == 0)
+		return true;
+	if (nic->facts.checksums_out)
+		ready = rte_eth_tx_prepare(nic->port, 0, nic->waiting, ready);
+	sent = ready ? rte_eth_tx_burst(nic->port, 0, nic->waiting, ready) : 0;
+	waiting_drop(nic, sent);
+	/* One that the port will never take must not stop those behind it. */
+	if (sent == ready && nic->waiting_count > 0) {
+		rte_pktmbuf_free(nic->waiting[0]);
+		waiting_drop(nic, 1);
+		nic->numbers.out_lost++;
+	}
+	return nic->waiting_count == 0;
+}
+
+/* --- what is known of the port --- */
+
+void nic_get_facts(const struct nic *nic, struct nic_facts *out)
+{
+	*out = nic->facts;
+}
+
+void nic_get_numbers(struct nic *nic, struct nic_numbers *out)
+{
+	struct rte_eth_stats stats = {0};
+	struct rte_eth_link link = {0};
+
+	*out = nic->numbers;
+	if (rte_eth_stats_get(nic->port, &stats) == 0) {
+		out->in_lost = stats.imissed + stats.ierrors + stats.rx_nombuf;
+		out->out_lost += stats.oerrors;
+	}
+	if (rte_eth_link_get_nowait(nic->port, &link) == 0 &&
+		(link.link_status == RTE_ETH_LINK_UP) != out->link_up) {
+		nic->numbers.link_up = out->link_up = !out->link_up;
+		nic->numbers.link_changes = ++out->link_changes;
+	}
+}
+
+uint32_t nic_buffers_out(const struct nic *nic)
+{
+	return rte_mempool_in_use_count(nic->small) +
+	       (nic->large ? rte_mempool_in_use_count(nic->large) : 0);
+}
+
+/* --- opening --- */
+
+static int refuse(const struct nic_config *config, int rc, const char *what,
+	struct error *err)
+{
+	char cause[256];
+
+	nic_eal_cause(cause, sizeof(cause));
+	return error_set(err, -rc, "%s: %s: %s%s%s", config->device, what,
+		rte_strerror(-rc), cause[0] ? "; DPDK says: " : "", cause);
+}
+
+static uint32_t frame_bytes(const struct nic_config *config)
+{
+	return config->mtu_bytes + LINK_BYTES_MAX;
+}
+
+static int probe(
+	struct nic *nic, const struct nic_config *config, struct error *err)
+{
+	char name[NIC_DEVICE_BYTES];
+	int rc = nic_eal_is_card(config->device)
+			 ? 0
+			 : rte_dev_probe(config->device);
+
+	/* What it calls a bad address is a word that no driver knows. */
+	if (rc)
+		return refuse(config, rc == -EFAULT ? -EINVAL : rc,
+			"the port cannot be made", err);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(config->device, ","),
+		config->device);
+	if (rte_eth_dev_get_port_by_name(name, &nic->port))
+		return refuse(config, -ENODEV,
+			"DPDK has no driver for it, or the kernel's keeps it",
+			err);
+	return 0;
+}
+
+static int set_offloads(struct nic *nic, const struct nic_config *config,
+	struct rte_eth_conf *conf, struct error *err)
+{
+	const uint64_t cut =
+		RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+	struct rte_eth_dev_info info;
+	int rc = rte_eth_dev_info_get(nic->port, &info);
+
+	if (rc)
+		return refuse(
+			config, rc, "the port does not say what it can", err);
+	snprintf(nic->facts.driver, sizeof(nic->facts.driver), "%s",
+		info.driver_name);
+	if (info.max_mtu && config->mtu_bytes > info.max_mtu)
+		return error_set(err, EINVAL, "%s: an MTU of %u; at most %u",
+			config->device, config->mtu_bytes, info.max_mtu);
+	conf->rxmode.mtu = config->mtu_bytes;
+	if (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_TCP_CKSUM) {
+		conf->rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+		nic->facts.checksums_in = true;
+	}
+	if (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM) {
+		conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+		nic->facts.checksums_out = true;
+	}
+	if (nic->facts.checksums_out && (info.tx_offload_capa & cut) == cut) {
+		conf->txmode.offloads |= cut;
+		nic->facts.tso_bytes = NIC_TSO_BYTES_MAX;
+	}
+	return 0;
+}
+
+static int make_pools(
+	struct nic *nic, const struct nic_config *config, struct error *err)
+{
+	uint32_t room = RTE_MAX(frame_bytes(config), 2048u);
+
+	nic->small_bytes = room;
+	nic->small =
+		rte_pktmbuf_pool_create("heddle", BUFFER_COUNT, CACHE_COUNT, 0,
+			(uint16_t)(RTE_PKTMBUF_HEADROOM + room), SOCKET_ID_ANY);
+	if (!nic->small)
+		return refuse(config, -rte_errno, "no memory for frames", err);
+	if (nic->facts.tso_bytes == 0)
+		return 0;
+	nic->large_bytes = NIC_TSO_BYTES_MAX + NET_HEADER_BYTES_MAX;
+	nic->large = rte_pktmbuf_pool_create("heddle-large", LARGE_COUNT, 0, 0,
+		(uint16_t)(RTE_PKTMBUF_HEADROOM + nic->large_bytes),
+		SOCKET_ID_ANY);
+	return nic->large ? 0
+			  : refuse(config, -rte_errno,
+				    "no memory for large frames", err);
+}
+
+static int set_up(struct nic *nic, const struct nic_config *config,
+	const struct rte_eth_conf *conf)
+{
+	uint16_t in = DESCRIPTOR_COUNT, out = DESCRIPTOR_COUNT, mtu = 0;
+	int rc = rte_eth_dev_configure(nic->port, 1, 1, conf);
+
+	if (rc == 0)
+		rc = rte_eth_dev_adjust_nb_rx_tx_desc(nic->port, &in, &out);
+	if (rc == 0)
+		rc = rte_eth_rx_queue_setup(nic->port, 0, in,
+			(unsigned)SOCKET_ID_ANY, NULL, nic->small);
+	if (rc == 0)
+		rc = rte_eth_tx_queue_setup(
+			nic->port, 0, out, (unsigned)SOCKET_ID_ANY, NULL);
+	/* Software ports leave it alone where it is right already. */
+	if (rc == 0 && rte_eth_dev_get_mtu(nic->port, &mtu) == 0 &&
+		mtu != config->mtu_bytes)
+		rc = rte_eth_dev_set_mtu(
+			nic->port, (uint16_t)config->mtu_bytes);
+	if (rc == -ENOTSUP)
+		rc = 0;
+	if (rc == 0)
+		rc = rte_eth_dev_start(nic->port);
+	nic->started = rc == 0;
+	return rc;
+}
+
+static int bring_up(
+	struct nic *nic, const struct nic_config *config, struct error *err)
+{
+	struct rte_eth_conf conf = {0};
+	struct rte_ether_addr mac;
+	int rc = set_offloads(nic, config, &conf, err);
+
+	if (rc == 0)
+		rc = make_pools(nic, config, err);
+	if (rc)
+		return rc;
+	rc = set_up(nic, config, &conf);
+	if (rc == 0)
+		rc = rte_eth_macaddr_get(nic->port, &mac);
+	if (rc)
+		return refuse(config, rc, "the port does not start", err);
+	memcpy(nic->facts.mac, mac.addr_bytes, sizeof(nic->facts.mac));
+	/* Neighbour discovery asks groups. The stack drops what is not its. */
+	if (rte_eth_allmulticast_enable(nic->port))
+		(void)rte_eth_promiscuous_enable(nic->port);
+	return 0;
+}
+
+int nic_open(
+	const struct nic_config *config, struct nic **out, struct error *err)
+{
+	size_t memory_bytes =
+		(size_t)BUFFER_COUNT * (frame_bytes(config) + 1024) +
+		LARGE_COUNT * ((size_t)NIC_TSO_BYTES_MAX + 1024);
+	struct nic *nic;
+	int rc;
+
+	*out = NULL;
+	assert(config->mtu_bytes >= NET_MTU_BYTES_MIN &&
+		config->mtu_bytes <= NET_MTU_BYTES_MAX);
+	rc = nic_eal_start(config, memory_bytes, err);
+	if (rc)
+		return rc;
+	nic_eal_listen();
+	if (rte_mempool_lookup("heddle"))
+		return error_set(
+			err, EBUSY, "%s: another port is open", config->device);
+	nic = calloc(1, sizeof(*nic));
+	if (!nic)
+		return error_set(err, ENOMEM, "no memory for the port");
+	nic->port = RTE_MAX_ETHPORTS;
+	rc = probe(nic, config, err);
+	if (rc == 0)
+		rc = bring_up(nic, config, err);
+	nic_eal_speak();
+	if (rc) {
+		nic_close(nic);
+		return rc;
+	}
+	*out = nic;
+	return 0;
+}
+
+static void close_port(struct nic *nic)
+{
+	struct rte_eth_dev_info info;
+	struct rte_device *device = NULL;
+
+	if (rte_eth_dev_info_get(nic->port, &info) == 0)
+		device = info.device;
+	if (nic->started)
+		(void)rte_eth_dev_stop(nic->port);
+	(void)rte_eth_dev_close(nic->port);
+	if (device)
+		(void)rte_dev_remove(device);
+}
+
+void nic_close(struct nic *nic)
+{
+	if (!nic)
+		return;
+	if (nic->started) {
+		for (int i = 0; i < CLOSE_TRIES && !nic_flush(nic); i++)
+			;
+		give_back(nic);
+		rte_pktmbuf_free(nic->given);
+		rte_pktmbuf_free_bulk(nic->waiting, nic->waiting_count);
+	}
+	if (nic->port != RTE_MAX_ETHPORTS)
+		close_port(nic);
+	rte_mempool_free(nic->small);
+	rte_mempool_free(nic->large);
+	free(nic);
+}

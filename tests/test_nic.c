@@ -1,0 +1,208 @@
+/* test_nic.c - a polled port over DPDK's ring: what is sent comes back */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * net_ring needs no card, no privilege and no huge pages. Its one ring holds
+ * RING_COUNT frames by pointer, so that also buffers are counted exactly.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dataplane/nic.h"
+#include "tests/pattern.h"
+#include "tests/suite.h"
+
+#define RING_COUNT 1023
+#define FRAME_BYTES 1514
+#define FRAME_COUNT 20000
+
+static const struct net_offload no_offload = {0};
+
+static struct nic *open_ring(void)
+{
+	const struct nic_config config = {
+		.device = "net_ring0", .mtu_bytes = 1500};
+	struct error err = {0};
+	struct nic *nic = NULL;
+	int rc = nic_open(&config, &nic, &err);
+
+	if (rc)
+		printf("\n%s\n", err.text);
+	CU_ASSERT_EQUAL_FATAL(rc, 0);
+	return nic;
+}
+
+/* Refused, with a text that holds the words; returns the error. */
+static int refused(const char *device, uint32_t mtu_bytes, const char *words)
+{
+	struct nic_config config = {.mtu_bytes = mtu_bytes};
+	struct error err = {0};
+	struct nic *nic = NULL;
+	int rc;
+
+	snprintf(config.device, sizeof(config.device), "%s", device);
+	rc = nic_open(&config, &nic, &err);
+	CU_ASSERT_PTR_NULL(nic);
+	CU_ASSERT_NOT_EQUAL(rc, 0);
+	CU_ASSERT_EQUAL(rc, err.code);
+	if (!strstr(err.text, words) || !strstr(err.text, device))
+		printf("\n%s\n", err.text);
+	CU_ASSERT(strstr(err.text, words) && strstr(err.text, device));
+	return rc;
+}
+
+/* Frame `number` of a run, of a length that follows from it. */
+static size_t frame_length(uint64_t seed, uint32_t number)
+{
+	return 60 + (size_t)((seed + number) * 2654435761u >> 7) %
+			    (FRAME_BYTES - 60);
+}
+
+static bool send_one(struct nic *nic, uint64_t seed, uint32_t number)
+{
+	size_t length = frame_length(seed, number);
+	uint8_t *frame = nic_frame_get(nic, length);
+
+	if (!frame)
+		return false;
+	pattern_fill(seed + number, 0, frame, length);
+	nic_frame_send(nic, frame, length, &no_offload);
+	return true;
+}
+
+/* Take what is there; each is the next of the run. Returns how many. */
+static uint32_t receive_some(
+	struct nic *nic, uint64_t seed, uint32_t first, uint32_t max)
+{
+	struct net_frame frames[NET_BURST_COUNT_MAX];
+	uint32_t count = nic_receive(nic, frames, max);
+
+	CU_ASSERT_FATAL(count <= max);
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t number = first + i;
+
+		CU_ASSERT_EQUAL_FATAL(
+			frames[i].length, frame_length(seed, (uint32_t)number));
+		CU_ASSERT_FATAL(pattern_matches(
+			seed + number, 0, frames[i].bytes, frames[i].length));
+	}
+	return count;
+}
+
+static void test_nic_open__says_what_is_missing(void)
+{
+	CU_ASSERT_EQUAL(
+		refused("net_nonsense0", 1500, "cannot be made"), -EINVAL);
+	CU_ASSERT_EQUAL(
+		refused("ff1f:1f:1f.7", 1500, "has no driver"), -ENODEV);
+	(void)refused("net_af_packet0,iface=heddle-no", 1500, "DPDK says");
+	/* Nothing is left: a good one opens. */
+	nic_close(open_ring());
+}
+
+static void test_nic_open__one_at_a_time(void)
+{
+	struct nic *nic = open_ring();
+
+	CU_ASSERT_EQUAL(refused("net_ring1", 1500, "is open"), -EBUSY);
+	nic_close(nic);
+	nic_close(open_ring());
+}
+
+static void test_nic_facts__of_a_port_without_off_loads(void)
+{
+	static const uint8_t none[6];
+	struct nic *nic = open_ring();
+	struct nic_facts facts;
+	struct nic_numbers numbers;
+
+	nic_get_facts(nic, &facts);
+	CU_ASSERT_STRING_EQUAL(facts.driver, "net_ring");
+	CU_ASSERT_FALSE(facts.checksums_in || facts.checksums_out);
+	CU_ASSERT_EQUAL(facts.tso_bytes, 0);
+	CU_ASSERT(memcmp(facts.mac, none, 6) != 0 || facts.mac[0] == 0);
+	nic_get_numbers(nic, &numbers);
+	CU_ASSERT(numbers.link_up);
+	CU_ASSERT_EQUAL(numbers.link_changes, 1);
+	/* Too large for the MTU, and there is no off-load to cut it. */
+	CU_ASSERT_PTR_NULL(nic_frame_get(nic, 4000));
+	nic_close(nic);
+}
+
+static void test_nic__frames_come_back_in_order(void)
+{
+	uint64_t random = suite_seed(11), seed = random;
+	struct nic *nic = open_ring();
+	uint32_t before = nic_buffers_out(nic), sent = 0, received = 0;
+	struct nic_numbers numbers;
+
+	while (received < FRAME_COUNT) {
+		uint32_t burst = suite_below(&random, 100);
+
+		while (burst-- > 0 && sent < FRAME_COUNT &&
+			send_one(nic, seed, sent))
+			sent++;
+		(void)nic_flush(nic);
+		received += receive_some(nic, seed, received,
+			1 + suite_below(&random, NET_BURST_COUNT_MAX));
+	}
+	CU_ASSERT_EQUAL(receive_some(nic, seed, 0, 1), 0);
+	nic_get_numbers(nic, &numbers);
+	CU_ASSERT_EQUAL(numbers.out_frames, FRAME_COUNT);
+	CU_ASSERT_EQUAL(numbers.in_frames, FRAME_COUNT);
+	CU_ASSERT_EQUAL(numbers.in_bytes, numbers.out_bytes);
+	CU_ASSERT_EQUAL(numbers.out_lost + numbers.in_lost, 0);
+	CU_ASSERT_EQUAL(nic_buffers_out(nic), before);
+	nic_close(nic);
+}
+
+static void test_nic__a_full_port_keeps_what_waits_in_order(void)
+{
+	struct nic *nic = open_ring();
+	uint32_t before = nic_buffers_out(nic), sent = 0, received = 0, got;
+
+	while (send_one(nic, 7, sent))
+		sent++;
+	CU_ASSERT_EQUAL(sent, RING_COUNT + NIC_SEND_COUNT);
+	CU_ASSERT_FALSE(nic_flush(nic));
+	CU_ASSERT_PTR_NULL(nic_frame_get(nic, 60));
+	while ((got = receive_some(nic, 7, received, 64)) > 0) {
+		received += got;
+		(void)nic_flush(nic);
+	}
+	CU_ASSERT_EQUAL(received, sent);
+	CU_ASSERT(nic_flush(nic));
+	CU_ASSERT_EQUAL(nic_buffers_out(nic), before);
+	nic_close(nic);
+}
+
+static void test_nic__a_frame_that_is_never_sent_is_no_leak(void)
+{
+	struct nic *nic = open_ring();
+	uint32_t before = nic_buffers_out(nic);
+
+	for (int i = 0; i < 10000; i++)
+		CU_ASSERT_PTR_NOT_NULL_FATAL(nic_frame_get(nic, 60));
+	CU_ASSERT_EQUAL(nic_buffers_out(nic), before + 1);
+	CU_ASSERT(send_one(nic, 1, 0));
+	CU_ASSERT(nic_flush(nic));
+	CU_ASSERT_EQUAL(receive_some(nic, 1, 0, 64), 1);
+	CU_ASSERT_EQUAL(receive_some(nic, 1, 1, 64), 0);
+	CU_ASSERT_EQUAL(nic_buffers_out(nic), before);
+	nic_close(nic);
+}
+
+static const struct suite_case cases[] = {
+	SUITE_CASE(nic_open__says_what_is_missing),
+	SUITE_CASE(nic_open__one_at_a_time),
+	SUITE_CASE(nic_facts__of_a_port_without_off_loads),
+	SUITE_CASE(nic__frames_come_back_in_order),
+	SUITE_CASE(nic__a_full_port_keeps_what_waits_in_order),
+	SUITE_CASE(nic__a_frame_that_is_never_sent_is_no_leak),
+};
+
+int main(void)
+{
+	return SUITE_MAIN("nic", cases);
+}
