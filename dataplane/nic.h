@@ -12,7 +12,8 @@
  *          - A frame in several pieces is dropped, counted: buffers hold the
  *            MTU.
  *          - What the port has no room for waits and keeps its order; once
- *            NIC_SEND_COUNT wait, frame_get() has none.
+ *            NIC_SEND_COUNT wait, frame_get() has none. After NIC_STUCK_NS
+ *            in which none was taken the first is dropped, counted.
  * Ownership: frames that came are read where the port has put them, and are
  *          the caller's until the next receive. A frame to send is written
  *          where the port takes it from. So the NIC costs no copy; TCP's own
@@ -28,6 +29,7 @@
 
 #define NIC_DEVICE_BYTES 256
 #define NIC_SEND_COUNT 512
+#define NIC_STUCK_NS (100 * NS_PER_MS)
 #define NIC_TSO_BYTES_MAX 15000 /* of payload: one buffer each */
 
 struct nic_config {
@@ -60,6 +62,9 @@ struct nic_numbers {
 };
 
 struct nic;
+
+/* Does this build know DPDK? */
+bool nic_is_built(void);
 
 /*
  * -EINVAL (no such driver or argument), -ENODEV (no such interface or card),

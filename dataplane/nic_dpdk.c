@@ -35,6 +35,7 @@ struct nic {
 	struct rte_mbuf *given; /* by frame_get(), not yet sent */
 	struct rte_mbuf *waiting[NIC_SEND_COUNT];
 	uint32_t waiting_count;
+	uint64_t stuck_ns; /* since when none was taken; 0 = not */
 };
 
 /* --- frames that come --- */
@@ -157,6 +158,25 @@ static void waiting_drop(struct nic *nic, uint32_t count)
 		nic->waiting_count * sizeof(struct rte_mbuf *));
 }
 
+static void drop_first(struct nic *nic)
+{
+	rte_pktmbuf_free(nic->waiting[0]);
+	waiting_drop(nic, 1);
+	nic->numbers.out_lost++;
+	nic->stuck_ns = 0;
+}
+
+/* A frame that the port will never take must not stop those behind it. */
+static void look_at_stuck(struct nic *nic)
+{
+	uint64_t now_ns = mono_now().ns;
+
+	if (nic->stuck_ns == 0)
+		nic->stuck_ns = now_ns;
+	if (now_ns - nic->stuck_ns >= NIC_STUCK_NS)
+		drop_first(nic);
+}
+
 bool nic_flush(struct nic *nic)
 {
 	uint16_t ready = (uint16_t)nic->waiting_count, sent;
@@ -166,13 +186,15 @@ bool nic_flush(struct nic *nic)
 	if (nic->facts.checksums_out)
 		ready = rte_eth_tx_prepare(nic->port, 0, nic->waiting, ready);
 	sent = ready ? rte_eth_tx_burst(nic->port, 0, nic->waiting, ready) : 0;
-	waiting_drop(nic, sent);
-	/* One that the port will never take must not stop those behind it. */
-	if (sent == ready && nic->waiting_count > 0) {
-		rte_pktmbuf_free(nic->waiting[0]);
-		waiting_drop(nic, 1);
-		nic->numbers.out_lost++;
+	if (sent > 0) {
+		waiting_drop(nic, sent);
+		nic->stuck_ns = 0;
 	}
+	/* What the port could not prepare for, it will not. */
+	if (sent == ready && nic->waiting_count > 0)
+		drop_first(nic);
+	else if (sent == 0)
+		look_at_stuck(nic);
 	return nic->waiting_count == 0;
 }
 
@@ -244,6 +266,22 @@ static int probe(
 	return 0;
 }
 
+/*
+ * When it cuts, DPDK's tap compares whole frames with its MTU, and one that is
+ * too large stops all behind it. It gets an MTU that holds them, or whole
+ * segments.
+ */
+static void suit_tap(struct nic *nic, const struct rte_eth_dev_info *info,
+	struct rte_eth_conf *conf)
+{
+	const uint32_t link = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
+
+	if (conf->rxmode.mtu + LINK_BYTES_MAX + link <= info->max_rx_pktlen)
+		conf->rxmode.mtu += LINK_BYTES_MAX;
+	else
+		nic->facts.tso_bytes = 0;
+}
+
 static int set_offloads(struct nic *nic, const struct nic_config *config,
 	struct rte_eth_conf *conf, struct error *err)
 {
@@ -273,6 +311,8 @@ static int set_offloads(struct nic *nic, const struct nic_config *config,
 		conf->txmode.offloads |= cut;
 		nic->facts.tso_bytes = NIC_TSO_BYTES_MAX;
 	}
+	if (strcmp(nic->facts.driver, "net_tap") == 0)
+		suit_tap(nic, &info, conf);
 	return 0;
 }
 
@@ -298,10 +338,9 @@ static int make_pools(
 				    "no memory for large frames", err);
 }
 
-static int set_up(struct nic *nic, const struct nic_config *config,
-	const struct rte_eth_conf *conf)
+static int set_up(struct nic *nic, const struct rte_eth_conf *conf)
 {
-	uint16_t in = DESCRIPTOR_COUNT, out = DESCRIPTOR_COUNT, mtu = 0;
+	uint16_t in = DESCRIPTOR_COUNT, out = DESCRIPTOR_COUNT;
 	int rc = rte_eth_dev_configure(nic->port, 1, 1, conf);
 
 	if (rc == 0)
@@ -312,13 +351,6 @@ static int set_up(struct nic *nic, const struct nic_config *config,
 	if (rc == 0)
 		rc = rte_eth_tx_queue_setup(
 			nic->port, 0, out, (unsigned)SOCKET_ID_ANY, NULL);
-	/* Software ports leave it alone where it is right already. */
-	if (rc == 0 && rte_eth_dev_get_mtu(nic->port, &mtu) == 0 &&
-		mtu != config->mtu_bytes)
-		rc = rte_eth_dev_set_mtu(
-			nic->port, (uint16_t)config->mtu_bytes);
-	if (rc == -ENOTSUP)
-		rc = 0;
 	if (rc == 0)
 		rc = rte_eth_dev_start(nic->port);
 	nic->started = rc == 0;
@@ -336,7 +368,7 @@ static int bring_up(
 		rc = make_pools(nic, config, err);
 	if (rc)
 		return rc;
-	rc = set_up(nic, config, &conf);
+	rc = set_up(nic, &conf);
 	if (rc == 0)
 		rc = rte_eth_macaddr_get(nic->port, &mac);
 	if (rc)
@@ -346,6 +378,11 @@ static int bring_up(
 	if (rte_eth_allmulticast_enable(nic->port))
 		(void)rte_eth_promiscuous_enable(nic->port);
 	return 0;
+}
+
+bool nic_is_built(void)
+{
+	return true;
 }
 
 int nic_open(

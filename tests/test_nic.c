@@ -18,6 +18,16 @@
 #define FRAME_COUNT 20000
 
 static const struct net_offload no_offload = {0};
+static uint64_t now_ns = NS_PER_S;
+
+/* --- time: instead of base/clock.c --- */
+
+struct mono mono_now(void)
+{
+	return (struct mono){now_ns};
+}
+
+/* --- ports and frames --- */
 
 static struct nic *open_ring(void)
 {
@@ -177,6 +187,35 @@ static void test_nic__a_full_port_keeps_what_waits_in_order(void)
 	nic_close(nic);
 }
 
+static void test_nic__what_is_stuck_is_dropped_one_by_one(void)
+{
+	struct nic *nic = open_ring();
+	uint32_t before = nic_buffers_out(nic), sent = 0, received;
+	struct nic_numbers numbers;
+
+	while (send_one(nic, 8, sent))
+		sent++;
+	CU_ASSERT_FALSE(nic_flush(nic));
+	now_ns += NIC_STUCK_NS - 1;
+	CU_ASSERT_FALSE(nic_flush(nic));
+	nic_get_numbers(nic, &numbers);
+	CU_ASSERT_EQUAL(numbers.out_lost, 0);
+	now_ns++;
+	CU_ASSERT_FALSE(nic_flush(nic));
+	CU_ASSERT_FALSE(nic_flush(nic));
+	nic_get_numbers(nic, &numbers);
+	CU_ASSERT_EQUAL(numbers.out_lost, 1);
+	for (received = 0; received < RING_COUNT;)
+		received += receive_some(nic, 8, received, 31);
+	/* The first that waited is missing, the others go on. */
+	CU_ASSERT(nic_flush(nic));
+	for (received++; received < sent;)
+		received += receive_some(nic, 8, received, 31);
+	CU_ASSERT_EQUAL(receive_some(nic, 8, sent, 1), 0);
+	CU_ASSERT_EQUAL(nic_buffers_out(nic), before);
+	nic_close(nic);
+}
+
 static void test_nic__a_frame_that_is_never_sent_is_no_leak(void)
 {
 	struct nic *nic = open_ring();
@@ -199,6 +238,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(nic_facts__of_a_port_without_off_loads),
 	SUITE_CASE(nic__frames_come_back_in_order),
 	SUITE_CASE(nic__a_full_port_keeps_what_waits_in_order),
+	SUITE_CASE(nic__what_is_stuck_is_dropped_one_by_one),
 	SUITE_CASE(nic__a_frame_that_is_never_sent_is_no_leak),
 };
 
