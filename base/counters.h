@@ -91,6 +91,30 @@ struct name_counters {
 	uint64_t output_tokens_total;
 };
 
+/* Of a port that is polled, and of the TCP over it; all 0 without one. */
+struct nic_counters {
+	uint64_t in_frames_total, in_bytes_total;
+	uint64_t out_frames_total, out_bytes_total;
+	/* received = taken by TCP + answered below it + these */
+	uint64_t in_lost_port_total; /* no buffer, broken */
+	uint64_t in_lost_pieces_total; /* in more than one buffer */
+	uint64_t in_lost_link_total; /* not for us */
+	uint64_t in_lost_ip_total; /* header, rule, fragment */
+	uint64_t in_lost_icmp_total;
+	uint64_t in_lost_tcp_total; /* checksum, malformed, unknown */
+	uint64_t out_lost_port_total; /* the port had no room, or refused */
+	uint64_t out_lost_neighbor_total;
+	uint64_t segments_in_total, segments_out_total;
+	uint64_t segments_again_total; /* retransmitted */
+	uint64_t link_up, buffers_used; /* gauges */
+	uint64_t link_changes_total;
+	uint64_t turns_total;
+	uint64_t busy_turns_total; /* with a frame or an event */
+	uint64_t slept_ns_total;
+	uint64_t cpu_ns_total; /* of the loop's thread */
+	struct histogram sleep; /* how long the port was not looked at */
+};
+
 struct front_counters {
 	uint64_t connections_open; /* gauge */
 	uint64_t connections_total;
@@ -118,6 +142,7 @@ struct front_counters {
 	struct tally output_asked; /* max_tokens, likewise */
 	/* By the entry of base/adapters.h; they sum up to the totals. */
 	struct name_counters names[INSTANCE_COUNT_MAX];
+	struct nic_counters nic;
 };
 
 struct engine_counters {

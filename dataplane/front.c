@@ -282,9 +282,12 @@ static void take_reload(struct front *front)
 	free(fresh);
 }
 
-static uint64_t wait_until(const struct front *front, uint32_t work)
+static uint64_t wait_until(struct front *front, uint32_t work)
 {
 	if (work > 0)
+		front->worked_ns = front->now_ns;
+	/* A loop that polls on sees work first; nobody needs to wake us. */
+	if (work > 0 || front->now_ns - front->worked_ns < front->loop.spin_ns)
 		return front->now_ns;
 	return front_timers_next(front, front->now_ns + IDLE_WAIT_NS);
 }

@@ -17,7 +17,8 @@
  *
  * Trust: the role opens no file and sees no model weights: everything comes
  *        in struct front_setup, made by control and sealed before the role
- *        starts.
+ *        starts. With a port of its own DPDK opens what it needs, by the
+ *        names in there.
  *
  * Full:  no slot, no payload page, or a full request ring: 429 with
  *        retry-after-ms. A client that does not read: its output waits in
@@ -37,6 +38,7 @@
 
 #include "base/error.h"
 #include "base/segment.h"
+#include "dataplane/stream_nic.h"
 
 #define FRONT_NAME_COUNT_MAX 16
 #define FRONT_NAME_BYTES_MAX 128
@@ -52,6 +54,7 @@ enum front_service {
 
 struct front_listener {
 	int fd; /* bound and listening, non-blocking; the role owns it */
+	uint16_t tcp_port; /* where fd is -1: of the polled port */
 	enum front_service service;
 	bool tls;
 };
@@ -101,6 +104,9 @@ struct front_setup {
 	struct front_key keys[FRONT_KEY_COUNT_MAX]; /* none = no key needed */
 	uint32_t key_count;
 	uint8_t secret[32]; /* keys the tenants' HMAC (prefix cache) */
+	/* Listeners without a socket are those of a port of our own. */
+	bool polled;
+	struct stream_nic_link link; /* where polled */
 	uint32_t text_worker_count;
 	int tokenizer_fd; /* tokenizer.json */
 	int tokenizer_config_fd; /* may be -1 */

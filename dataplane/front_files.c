@@ -147,6 +147,23 @@ int front_identify(
 	return rc;
 }
 
+static int open_polled(struct front *front,
+	const struct stream_kernel_config *kernel, struct error *err)
+{
+	const struct front_setup *setup = &front->setup;
+	struct stream_nic_config config = {.link = setup->link,
+		.listener_count = setup->listener_count,
+		.limits = kernel->limits,
+		.counters = &front->counters->nic,
+		.handler = kernel->handler,
+		.arg = kernel->arg};
+
+	for (uint32_t i = 0; i < setup->listener_count; i++)
+		config.listeners[i] = (struct stream_nic_listener){
+			setup->listeners[i].fd, setup->listeners[i].tcp_port};
+	return stream_nic_create(&config, &front->loop, err);
+}
+
 int front_open_streams(
 	struct front *front, front_opener *opener, struct error *err)
 {
@@ -160,7 +177,8 @@ int front_open_streams(
 		config.certificate_length = certificate.length;
 		config.key = key.text;
 		config.key_length = key.length;
-		rc = opener(&config, &front->loop, err);
+		rc = front->setup.polled ? open_polled(front, &config, err)
+					 : opener(&config, &front->loop, err);
 	}
 	unmap_file(&certificate);
 	unmap_file(&key);

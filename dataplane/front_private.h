@@ -237,7 +237,7 @@ struct front {
 	struct front_timer timers[FRONT_TIMER_COUNT]; /* list heads */
 	uint32_t dirty_slots, dirty_exchanges; /* rows to try again */
 	size_t body_bytes; /* in all exchanges */
-	uint64_t now_ns, beat_ns, idle_since_ns;
+	uint64_t now_ns, beat_ns, worked_ns;
 	uint64_t turn_count;
 	bool draining; /* no new work */
 	bool ending; /* and no new connection */

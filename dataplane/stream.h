@@ -112,6 +112,11 @@ struct stream_limits {
 struct stream_loop {
 	const struct stream_ops *ops;
 	void *context; /* the back end's */
+	/*
+	 * So long after the last work poll() is better called again at once
+	 * than with a time to wait until; 0 = waiting is cheap.
+	 */
+	uint64_t spin_ns;
 };
 
 struct stream_ops {

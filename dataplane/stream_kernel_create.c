@@ -238,7 +238,7 @@ int stream_kernel_create(const struct stream_kernel_config *config,
 		release(k);
 		return rc;
 	}
-	*out = (struct stream_loop){&stream_kernel_ops, k};
+	*out = (struct stream_loop){.ops = &stream_kernel_ops, .context = k};
 	return 0;
 }
 

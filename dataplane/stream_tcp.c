@@ -364,6 +364,13 @@ void stream_tcp_turn(struct stream_loop *loop)
 	net_poll(k->net, mono_now());
 }
 
+struct net_stack *stream_tcp_stack(const struct stream_loop *loop)
+{
+	const struct stream_tcp *k = loop->context;
+
+	return k->net;
+}
+
 /* --- calls --- */
 
 static int tcp_loop_send(struct stream_loop *loop, struct stream_id id,

@@ -53,6 +53,9 @@ struct stream_tcp_config {
 int stream_tcp_create(const struct stream_tcp_config *config,
 	struct stream_loop *out, struct error *err);
 
+/* Of a loop made here, for those who count. */
+struct net_stack *stream_tcp_stack(const struct stream_loop *loop);
+
 /* Take frames and run timers, without events: a poll() that is not due yet. */
 void stream_tcp_turn(struct stream_loop *loop);
 

@@ -60,8 +60,10 @@ void front_case_prepare(struct front_case *c, uint32_t rank_count)
 	strcpy(c->setup.model.name[0], "qwen/test");
 	strcpy(c->setup.model.name[1], "alias");
 	c->setup.listener_count = 2;
-	c->setup.listeners[0] = (struct front_listener){-1, FRONT_API, false};
-	c->setup.listeners[1] = (struct front_listener){-1, FRONT_ADMIN, false};
+	c->setup.listeners[0] =
+		(struct front_listener){.fd = -1, .service = FRONT_API};
+	c->setup.listeners[1] =
+		(struct front_listener){.fd = -1, .service = FRONT_ADMIN};
 	c->setup.text_worker_count = 1;
 	c->setup.tokenizer_config_fd = -1;
 	c->setup.certificate_fd = c->setup.certificate_key_fd = -1;

@@ -165,6 +165,9 @@ $(B)/tests/test_stream_tcp: $(call obj,tests/test_stream.c $(stream_tcp_test_c))
 $(B)/tests/test_stream_tcp_end: \
 	$(call obj,tests/test_stream_end.c $(stream_tcp_test_c))
 TESTS += $(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end
+$(call test,stream_nic,tests/lwip_host.c tests/pattern.c dataplane/stream_nic.c \
+	dataplane/stream_tcp.c $(stream_kernel_c) base/counters.c $(tcp_c))
+$(B)/tests/test_stream_nic: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
 $(call test,tcp_lwip,tests/lwip_host.c $(tcp_test_c))
 $(B)/tests/test_tcp_lwip: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
 endif

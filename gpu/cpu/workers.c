@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/relax.h"
 #include "gpu/cpu/workers.h"
 
 #define GATE_OPEN 1u
@@ -87,17 +88,6 @@ struct workers {
 
 	struct worker_thread threads[]; /* owns; [count - 1], 1 .. count - 1 */
 };
-
-#if defined(__x86_64__) || defined(__i386__)
-static void relax(void)
-{
-	__builtin_ia32_pause();
-}
-#else
-static void relax(void)
-{
-}
-#endif
 
 static uint64_t now_ns(void)
 {

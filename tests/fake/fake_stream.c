@@ -272,7 +272,7 @@ int fake_stream_create(const struct stream_kernel_config *config,
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&fake.bell, &attributes);
 	pthread_condattr_destroy(&attributes);
-	*out = (struct stream_loop){&ops, &fake};
+	*out = (struct stream_loop){.ops = &ops, .context = &fake};
 	return 0;
 }
 

@@ -1,0 +1,520 @@
+/* stream_nic.c - byte streams over a polled port (nic.h <-> handler) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/relax.h"
+#include "dataplane/stream_nic.h"
+#include "dataplane/stream_tcp.h"
+
+#define SOCKETS_LOOK_NS (1 * NS_PER_MS)
+#define COUNT_NS (100 * NS_PER_MS)
+#define SOCKET_STREAM_COUNT_MAX 64
+#define SOCKET_STREAM_SHARE 16
+#define QUIET_SHARE 8 /* of the quiet time so far: a sleep */
+#define PAUSE_COUNT 8 /* of a turn without work: below a microsecond */
+#define SLEEP_NS_MIN (20 * NS_PER_US) /* shorter ones cost as much */
+
+struct stream_nic {
+	struct nic *nic; /* owned */
+	struct stream_loop tcp, sockets; /* owned */
+	stream_handler *handler;
+	void *arg;
+	uint32_t tcp_count; /* streams below this index are TCP's */
+	uint32_t tcp_listeners[STREAM_LISTENER_COUNT_MAX]; /* -> config's */
+	uint32_t socket_listeners[STREAM_LISTENER_COUNT_MAX];
+	bool placed; /* the thread is on its core */
+	int32_t core;
+	uint64_t sleep_ns;
+	/* of the turn */
+	uint32_t event_count;
+	bool worked; /* a frame or an event, or something was sent */
+	uint64_t worked_ns, looked_ns, counted_ns;
+	_Atomic bool woken;
+	/* what is counted goes on from what an earlier life has left */
+	struct nic_counters *counters; /* may be NULL */
+	struct nic_counters before;
+	uint64_t turn_count, busy_count, slept_ns;
+};
+
+/* --- events --- */
+
+static size_t on_tcp(void *arg, const struct stream_event *event)
+{
+	struct stream_nic *n = arg;
+	struct stream_event copy = *event;
+
+	n->event_count++;
+	n->worked = true;
+	if (event->kind == STREAM_OPENED)
+		copy.listener = n->tcp_listeners[event->listener];
+	return n->handler(n->arg, &copy);
+}
+
+static size_t on_socket(void *arg, const struct stream_event *event)
+{
+	struct stream_nic *n = arg;
+	struct stream_event copy = *event;
+
+	n->event_count++;
+	n->worked = true;
+	copy.id.index += n->tcp_count;
+	if (event->kind == STREAM_OPENED)
+		copy.listener = n->socket_listeners[event->listener];
+	return n->handler(n->arg, &copy);
+}
+
+/* --- counting --- */
+
+#define SET(field, value)                                                      \
+	counter_set(&c->field##_total, n->before.field##_total + (value))
+
+static void count_port(const struct stream_nic *n, struct nic_counters *c)
+{
+	struct nic_numbers port;
+
+	nic_get_numbers(n->nic, &port);
+	SET(in_frames, port.in_frames);
+	SET(in_bytes, port.in_bytes);
+	SET(in_lost_port, port.in_lost);
+	SET(in_lost_pieces, port.in_pieces);
+	SET(out_frames, port.out_frames);
+	SET(out_bytes, port.out_bytes);
+	SET(link_changes, port.link_changes);
+	counter_set(&c->link_up, port.link_up);
+	counter_set(&c->buffers_used, nic_buffers_out(n->nic));
+	SET(out_lost_port,
+		port.out_lost + net_stack_counters(stream_tcp_stack(&n->tcp))
+					->out_lost_device);
+}
+
+static void count_stack(const struct stream_nic *n, struct nic_counters *c)
+{
+	struct net_stack *stack = stream_tcp_stack(&n->tcp);
+	const struct net_counters *net = net_stack_counters(stack);
+	const struct tcp_counters *tcp = tcp_get_counters(net_stack_tcp(stack));
+
+	SET(in_lost_link, net->in_dropped_link);
+	SET(in_lost_ip, net->in_dropped_ip + net->in_dropped_fragments);
+	SET(in_lost_icmp, net->in_dropped_icmp);
+	SET(out_lost_neighbor, net->out_lost_neighbor);
+	SET(in_lost_tcp, tcp->in_bad_checksum + tcp->in_malformed +
+				 tcp->in_unknown + tcp->in_unacceptable +
+				 tcp->in_old_timestamp + tcp->in_bad_ack +
+				 tcp->in_no_slab + tcp->in_no_island +
+				 tcp->syn_dropped + tcp->cookies_bad);
+	SET(segments_in, tcp->in_segments);
+	SET(segments_out, tcp->out_segments);
+	SET(segments_again, tcp->out_retransmitted);
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec used = {0};
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
+}
+
+static void count(struct stream_nic *n, uint64_t now_ns)
+{
+	struct nic_counters *c = n->counters;
+
+	if (!c || now_ns - n->counted_ns < COUNT_NS)
+		return;
+	n->counted_ns = now_ns;
+	count_port(n, c);
+	count_stack(n, c);
+	SET(turns, n->turn_count);
+	SET(busy_turns, n->busy_count);
+	counter_set(&c->slept_ns_total, n->before.slept_ns_total + n->slept_ns);
+	counter_set(&c->cpu_ns_total, n->before.cpu_ns_total + cpu_ns());
+}
+
+#undef SET
+
+/* --- the port, as TCP's loop sees it --- */
+
+static uint32_t port_frames(void *arg, struct net_frame *out, uint32_t max)
+{
+	struct stream_nic *n = arg;
+	uint32_t got = nic_receive(n->nic, out, max);
+
+	n->worked |= got > 0;
+	return got;
+}
+
+static uint8_t *port_frame_get(void *arg, size_t size)
+{
+	const struct stream_nic *n = arg;
+
+	return nic_frame_get(n->nic, size);
+}
+
+static void port_frame_send(void *arg, uint8_t *frame, size_t length,
+	const struct net_offload *offload)
+{
+	const struct stream_nic *n = arg;
+
+	nic_frame_send(n->nic, frame, length, offload);
+}
+
+static void look_at_sockets(struct stream_nic *n, struct mono until)
+{
+	(void)n->sockets.ops->poll(&n->sockets, until);
+	n->looked_ns = mono_now().ns;
+}
+
+/* The longer it has been quiet, the longer, up to the bound. */
+static uint64_t sleep_for(const struct stream_nic *n, uint64_t now_ns)
+{
+	uint64_t ns = (now_ns - n->worked_ns) / QUIET_SHARE;
+
+	if (ns < SLEEP_NS_MIN)
+		ns = SLEEP_NS_MIN;
+	return ns < n->sleep_ns ? ns : n->sleep_ns;
+}
+
+static void fall_asleep(
+	struct stream_nic *n, struct mono now, struct mono until)
+{
+	struct mono end = mono_add(now, sleep_for(n, now.ns));
+	uint64_t slept;
+
+	look_at_sockets(n, mono_before(end, until) ? end : until);
+	slept = mono_diff((struct mono){n->looked_ns}, now);
+	n->slept_ns += slept;
+	if (n->counters)
+		histogram_add(&n->counters->sleep, slept);
+}
+
+/*
+ * Between two halves of a turn in which nothing has happened. Frames that
+ * did not find room keep us awake: nobody tells when there is some.
+ */
+static void port_wait(void *arg, struct mono until)
+{
+	struct stream_nic *n = arg;
+	bool sent = nic_flush(n->nic);
+	struct mono now = mono_now();
+
+	if (mono_before(now, until) && sent && !n->worked &&
+		!atomic_load_explicit(&n->woken, memory_order_relaxed))
+		fall_asleep(n, now, until);
+	else if (now.ns - n->looked_ns >= SOCKETS_LOOK_NS)
+		look_at_sockets(n, now);
+	else if (!n->worked)
+		for (int i = 0; i < PAUSE_COUNT; i++)
+			relax();
+}
+
+static void port_wake(void *arg)
+{
+	/* The loop of both is woken, see nic_loop_wake(). */
+	(void)arg;
+}
+
+/* --- the loop --- */
+
+static void take_core(struct stream_nic *n)
+{
+	cpu_set_t own;
+
+	n->placed = true;
+	if (n->core < 0)
+		return;
+	CPU_ZERO(&own);
+	CPU_SET((size_t)n->core, &own);
+	/* That it may be had was checked at the start. */
+	(void)sched_setaffinity(0, sizeof(own), &own);
+}
+
+static void turn(struct stream_nic *n, struct mono until)
+{
+	(void)n->tcp.ops->poll(&n->tcp, until);
+	(void)nic_flush(n->nic);
+	n->turn_count++;
+}
+
+/* What the turn has done is the last work for a while. */
+static void note_work(struct stream_nic *n, struct mono now)
+{
+	if (!n->worked)
+		return;
+	n->worked = false;
+	n->worked_ns = now.ns;
+	n->busy_count++;
+}
+
+static uint32_t nic_loop_poll(struct stream_loop *loop, struct mono until)
+{
+	struct stream_nic *n = loop->context;
+	struct mono now = mono_now();
+
+	if (!n->placed)
+		take_core(n);
+	n->event_count = 0;
+	/* TCP's loop does not wait while it has events. */
+	if (now.ns - n->looked_ns >= SOCKETS_LOOK_NS)
+		look_at_sockets(n, now);
+	do {
+		turn(n, until);
+		now = mono_now();
+		note_work(n, now);
+		count(n, now.ns);
+	} while (n->event_count == 0 && mono_before(now, until) &&
+		 !atomic_load_explicit(&n->woken, memory_order_relaxed));
+	/* Acquires what the waker wrote before it called. */
+	(void)atomic_exchange(&n->woken, false);
+	return n->event_count;
+}
+
+static void nic_loop_wake(struct stream_loop *loop)
+{
+	struct stream_nic *n = loop->context;
+
+	if (!atomic_exchange(&n->woken, true))
+		n->sockets.ops->wake(&n->sockets);
+}
+
+/* Whose stream it is; *id as it is known there. */
+static struct stream_loop *loop_of(struct stream_nic *n, struct stream_id *id)
+{
+	if (id->index < n->tcp_count)
+		return &n->tcp;
+	id->index -= n->tcp_count;
+	return &n->sockets;
+}
+
+static int nic_loop_send(struct stream_loop *loop, struct stream_id id,
+	const struct stream_segment *segments, uint32_t segment_count)
+{
+	struct stream_nic *n = loop->context;
+	struct stream_loop *own = loop_of(n, &id);
+
+	n->worked = true;
+	return own->ops->send(own, id, segments, segment_count);
+}
+
+static size_t nic_loop_room(const struct stream_loop *loop, struct stream_id id)
+{
+	struct stream_loop *own = loop_of(loop->context, &id);
+
+	return own->ops->room(own, id);
+}
+
+static int nic_loop_want(
+	struct stream_loop *loop, struct stream_id id, size_t want)
+{
+	struct stream_loop *own = loop_of(loop->context, &id);
+
+	return own->ops->want(own, id, want);
+}
+
+static int nic_loop_resume(struct stream_loop *loop, struct stream_id id)
+{
+	struct stream_loop *own = loop_of(loop->context, &id);
+
+	return own->ops->resume(own, id);
+}
+
+static int nic_loop_close(struct stream_loop *loop, struct stream_id id)
+{
+	struct stream_loop *own = loop_of(loop->context, &id);
+
+	return own->ops->close(own, id);
+}
+
+static int nic_loop_abort(struct stream_loop *loop, struct stream_id id)
+{
+	struct stream_loop *own = loop_of(loop->context, &id);
+
+	return own->ops->abort(own, id);
+}
+
+static void nic_loop_drain(struct stream_loop *loop)
+{
+	struct stream_nic *n = loop->context;
+
+	n->tcp.ops->drain(&n->tcp);
+	n->sockets.ops->drain(&n->sockets);
+}
+
+static int nic_loop_identify(struct stream_loop *loop,
+	const struct stream_identity *identity, struct error *err)
+{
+	(void)loop;
+	(void)identity;
+	return error_set(err, EINVAL, "there is no TLS over a polled port");
+}
+
+static void nic_loop_destroy(struct stream_loop *loop)
+{
+	struct stream_nic *n = loop->context;
+
+	if (!n)
+		return;
+	if (n->tcp.ops)
+		n->tcp.ops->destroy(&n->tcp);
+	if (n->sockets.ops)
+		n->sockets.ops->destroy(&n->sockets);
+	nic_close(n->nic);
+	free(n);
+	loop->context = NULL;
+}
+
+static const struct stream_ops stream_nic_ops = {
+	.name = "dpdk",
+	.poll = nic_loop_poll,
+	.send = nic_loop_send,
+	.room = nic_loop_room,
+	.want = nic_loop_want,
+	.resume = nic_loop_resume,
+	.close = nic_loop_close,
+	.abort = nic_loop_abort,
+	.drain = nic_loop_drain,
+	.identify = nic_loop_identify,
+	.wake = nic_loop_wake,
+	.destroy = nic_loop_destroy,
+};
+
+/* --- create --- */
+
+/* The part of the limits that `count` streams have. */
+static struct stream_limits part_of(
+	const struct stream_limits *all, uint32_t stream_count)
+{
+	struct stream_limits part = *all;
+
+	part.total_bytes = all->total_bytes / all->stream_count * stream_count;
+	part.stream_count = stream_count;
+	return part;
+}
+
+static int open_tcp(struct stream_nic *n,
+	const struct stream_nic_config *config, struct error *err)
+{
+	const struct stream_nic_link *link = &config->link;
+	struct stream_tcp_config tcp = {
+		.net = {.vlan = link->vlan,
+			.mtu_bytes = link->port.mtu_bytes,
+			.prefix4_bits = link->prefix4_bits,
+			.prefix6_bits = link->prefix6_bits,
+			.ip6_announce = true,
+			.device = {.arg = n,
+				.frame_get = port_frame_get,
+				.frame_send = port_frame_send}},
+		.port = {n, port_frames, port_wait, port_wake},
+		.limits = part_of(&config->limits, n->tcp_count),
+		.handler = on_tcp,
+		.arg = n};
+	struct nic_facts facts;
+
+	nic_get_facts(n->nic, &facts);
+	memcpy(tcp.net.mac, facts.mac, sizeof(facts.mac));
+	memcpy(tcp.net.ip4, link->ip4, 4);
+	memcpy(tcp.net.gateway4, link->gateway4, 4);
+	memcpy(tcp.net.ip6, link->ip6, 16);
+	memcpy(tcp.net.gateway6, link->gateway6, 16);
+	tcp.net.device.checksums = facts.checksums_out;
+	tcp.net.device.tso_bytes = facts.tso_bytes;
+	if (getrandom(tcp.net.secret, sizeof(tcp.net.secret), 0) !=
+		sizeof(tcp.net.secret))
+		return error_set(err, EIO, "no random numbers");
+	for (uint32_t i = 0; i < config->listener_count; i++) {
+		if (config->listeners[i].fd >= 0)
+			continue;
+		n->tcp_listeners[tcp.listener_count] = i;
+		tcp.listen_ports[tcp.listener_count++] =
+			config->listeners[i].tcp_port;
+	}
+	return stream_tcp_create(&tcp, &n->tcp, err);
+}
+
+static int open_sockets(struct stream_nic *n,
+	const struct stream_nic_config *config, struct error *err)
+{
+	struct stream_kernel_config kernel = {
+		.limits = part_of(&config->limits,
+			config->limits.stream_count - n->tcp_count),
+		.handler = on_socket,
+		.arg = n};
+
+	for (uint32_t i = 0; i < config->listener_count; i++) {
+		if (config->listeners[i].fd < 0)
+			continue;
+		n->socket_listeners[kernel.listener_count] = i;
+		kernel.listeners[kernel.listener_count++].fd =
+			config->listeners[i].fd;
+	}
+	return stream_kernel_create(&kernel, &n->sockets, err);
+}
+
+static uint32_t socket_share(const struct stream_limits *limits)
+{
+	uint32_t share = limits->stream_count / SOCKET_STREAM_SHARE;
+
+	if (share > SOCKET_STREAM_COUNT_MAX)
+		return SOCKET_STREAM_COUNT_MAX;
+	return share ? share : 1;
+}
+
+static int check(const struct stream_nic_config *config, struct error *err)
+{
+	uint32_t sockets = 0;
+
+	if (config->listener_count > STREAM_LISTENER_COUNT_MAX)
+		return error_set(err, EINVAL, "too many listeners");
+	for (uint32_t i = 0; i < config->listener_count; i++)
+		sockets += config->listeners[i].fd >= 0;
+	if (sockets == 0)
+		return error_set(err, EINVAL,
+			"a polled port needs a socket beside it: admin");
+	if (config->limits.stream_count < 2)
+		return error_set(err, EINVAL,
+			"a polled port needs two connections at least");
+	return 0;
+}
+
+int stream_nic_create(const struct stream_nic_config *config,
+	struct stream_loop *out, struct error *err)
+{
+	struct stream_loop loop = {
+		.ops = &stream_nic_ops, .spin_ns = config->link.spin_ns};
+	struct stream_nic *n;
+	int rc = check(config, err);
+
+	if (rc)
+		return rc;
+	n = calloc(1, sizeof(*n));
+	if (!n)
+		return error_set(err, ENOMEM, "no memory for the loop");
+	n->handler = config->handler;
+	n->arg = config->arg;
+	n->core = config->link.core;
+	n->sleep_ns = config->link.sleep_ns;
+	n->counters = config->counters;
+	if (n->counters)
+		n->before = *n->counters;
+	n->tcp_count =
+		config->limits.stream_count - socket_share(&config->limits);
+	loop.context = n;
+	rc = nic_open(&config->link.port, &n->nic, err);
+	if (rc == 0)
+		rc = open_tcp(n, config, err);
+	/* Last: with an error the listening sockets stay the caller's. */
+	if (rc == 0)
+		rc = open_sockets(n, config, err);
+	if (rc) {
+		nic_loop_destroy(&loop);
+		return rc;
+	}
+	*out = loop;
+	return 0;
+}

@@ -1,0 +1,61 @@
+/* stream_nic.h - byte streams over a polled port (stream.h <- stream_tcp.h) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What:       the `dpdk` back end of stream.h: a port (nic.h) under our own
+ *             TCP (stream_tcp.h), and beside it, for listeners that are
+ *             sockets, the kernel's streams (stream_kernel.h): one loop, one
+ *             handler, one thread. Streams of the port have the low indices.
+ * A turn:     burst in -> TCP -> events -> what was sent since -> burst out,
+ *             to completion; sockets are looked at once a millisecond.
+ * Idle:       struct stream_loop says for how long after the last work to
+ *             poll on (spin_ns): then neither workers nor other roles have to
+ *             wake anybody. A poll() that may wait sleeps in the kernel's
+ *             loop, where sockets and wake() end the sleep at once; the port
+ *             cannot. So a sleep is an eighth of the quiet time so far, and
+ *             sleep_ns at most: what a frame may wait for.
+ * Sockets:    a sixteenth of the streams, 64 at most, at least one.
+ * Counters:   written by the loop's thread, ten times a second.
+ * Ownership:  the loop owns the port, and the sockets as stream_kernel.h
+ *             says. handler's arg and counters stay the caller's.
+ * Threads:    as stream.h; the thread of the first poll() is the loop's, and
+ *             is put on the core. TLS is not here yet: a listener is plain.
+ */
+#ifndef HEDDLE_DATAPLANE_STREAM_NIC_H
+#define HEDDLE_DATAPLANE_STREAM_NIC_H
+
+#include "base/counters.h"
+#include "dataplane/nic.h"
+#include "dataplane/stream_kernel.h"
+
+/* What an operator says of the port; plain data. */
+struct stream_nic_link {
+	struct nic_config port;
+	uint16_t vlan; /* 0 = untagged */
+	uint8_t prefix4_bits, prefix6_bits;
+	/* all zero = none */
+	uint8_t ip4[4], gateway4[4];
+	uint8_t ip6[16], gateway6[16];
+	int32_t core; /* the loop's own; -1 = none */
+	uint64_t spin_ns, sleep_ns;
+};
+
+struct stream_nic_listener {
+	int fd; /* a socket as in stream_kernel.h; -1: of the port */
+	uint16_t tcp_port; /* where fd is -1; each one once */
+};
+
+struct stream_nic_config {
+	struct stream_nic_link link;
+	struct stream_nic_listener listeners[STREAM_LISTENER_COUNT_MAX];
+	uint32_t listener_count;
+	struct stream_limits limits;
+	struct nic_counters *counters; /* may be NULL */
+	stream_handler *handler;
+	void *arg;
+};
+
+/* As nic_open(), stream_tcp_create() and stream_kernel_create(). */
+int stream_nic_create(const struct stream_nic_config *config,
+	struct stream_loop *out, struct error *err);
+
+#endif
