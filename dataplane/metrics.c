@@ -299,6 +299,92 @@ static void write_outcomes(const struct page *page)
 			counter_read(&front->refused_total[i]));
 }
 
+/* --- the polled port's -------------------------------------------------------- */
+
+#define NIC(field) offsetof(struct nic_counters, field)
+
+static const struct front_metric nic_words[] = {
+	{"heddle_nic_link_up", "gauge", "1: the port has a link.",
+		NIC(link_up)},
+	{"heddle_nic_link_changes_total", "counter", "Links gained and lost.",
+		NIC(link_changes_total)},
+	{"heddle_nic_buffers_used", "gauge",
+		"Buffers that the port or a frame has.", NIC(buffers_used)},
+	{"heddle_nic_in_frames_total", "counter", "Frames received.",
+		NIC(in_frames_total)},
+	{"heddle_nic_in_bytes_total", "counter", "Bytes of frames received.",
+		NIC(in_bytes_total)},
+	{"heddle_nic_out_frames_total", "counter", "Frames sent.",
+		NIC(out_frames_total)},
+	{"heddle_nic_out_bytes_total", "counter", "Bytes of frames sent.",
+		NIC(out_bytes_total)},
+	{"heddle_tcp_in_segments_total", "counter", "TCP segments received.",
+		NIC(segments_in_total)},
+	{"heddle_tcp_out_segments_total", "counter", "TCP segments sent.",
+		NIC(segments_out_total)},
+	{"heddle_tcp_again_total", "counter", "TCP segments sent again.",
+		NIC(segments_again_total)},
+	{"heddle_poll_turns_total", "counter", "Looks at the port.",
+		NIC(turns_total)},
+	{"heddle_poll_busy_turns_total", "counter",
+		"Looks that found a frame or led to an event.",
+		NIC(busy_turns_total)},
+};
+
+static const struct front_metric nic_losses[] = {
+	{"in_port", NULL, NULL, NIC(in_lost_port_total)},
+	{"in_pieces", NULL, NULL, NIC(in_lost_pieces_total)},
+	{"in_link", NULL, NULL, NIC(in_lost_link_total)},
+	{"in_ip", NULL, NULL, NIC(in_lost_ip_total)},
+	{"in_icmp", NULL, NULL, NIC(in_lost_icmp_total)},
+	{"in_tcp", NULL, NULL, NIC(in_lost_tcp_total)},
+	{"out_port", NULL, NULL, NIC(out_lost_port_total)},
+	{"out_neighbor", NULL, NULL, NIC(out_lost_neighbor_total)},
+};
+
+static const struct front_metric nic_times[] = {
+	{"heddle_poll_slept_seconds", "counter",
+		"Time between looks in which the thread slept.",
+		NIC(slept_ns_total)},
+	{"heddle_poll_cpu_seconds", "counter",
+		"Processor time of the thread that polls.", NIC(cpu_ns_total)},
+};
+
+static void write_nic(const struct page *page)
+{
+	const struct nic_counters *nic =
+		&segment_front_counters(page->segment)->nic;
+
+	/* The kernel carries the bytes. */
+	if (counter_read(&nic->turns_total) == 0)
+		return;
+	for (size_t i = 0; i < COUNT(nic_words); i++) {
+		const struct front_metric *m = &nic_words[i];
+
+		head(page, m->name, m->type, m->help);
+		sample(page, m->name, 0, counter_read(at(nic, m->offset)));
+	}
+	head(page, "heddle_nic_lost_total", "counter",
+		"Frames dropped, by where.");
+	for (size_t i = 0; i < COUNT(nic_losses); i++)
+		tagged(page, "heddle_nic_lost_total", "where",
+			nic_losses[i].name,
+			counter_read(at(nic, nic_losses[i].offset)));
+	for (size_t i = 0; i < COUNT(nic_times); i++) {
+		const struct front_metric *m = &nic_times[i];
+		uint64_t ns = counter_read(at(nic, m->offset));
+
+		api_text_printf(page->out,
+			"# HELP %s_total %s\n# TYPE %s_total %s\n", m->name,
+			m->help, m->name, m->type);
+		total(page, m->name, "total", 0, (double)ns / (double)NS_PER_S);
+	}
+	head(page, "heddle_poll_sleep_seconds", "histogram",
+		"How long the port was not looked at: what a frame may have "
+		"waited for.");
+	histogram(page, "heddle_poll_sleep_seconds", 0, &nic->sleep);
+}
+
 /* --- the engines' -------------------------------------------------------------------
  */
 
@@ -541,6 +627,7 @@ void metrics_write(const struct front_model *model,
 	write_front(&page);
 	write_names(&page);
 	write_outcomes(&page);
+	write_nic(&page);
 	write_engines(&page);
 	write_adapters(&page);
 	write_pool(&page);

@@ -148,11 +148,45 @@ static void test_metrics_write__counters_and_histograms(void)
 	close_segment();
 }
 
+static void test_metrics_write__a_polled_port(void)
+{
+	struct nic_counters *nic;
+	char *text;
+
+	open_segment();
+	nic = &segment_front_counters(&segment)->nic;
+	text = page_text();
+	CU_ASSERT_PTR_NULL(strstr(text, "heddle_nic_"));
+	CU_ASSERT_PTR_NULL(strstr(text, "heddle_poll_"));
+	free(text);
+	nic->turns_total = 8;
+	nic->in_frames_total = 70;
+	nic->in_lost_tcp_total = 6;
+	nic->out_lost_neighbor_total = 5;
+	nic->cpu_ns_total = 1500 * NS_PER_MS;
+	histogram_add(&nic->sleep, 400 * NS_PER_US);
+	text = page_text();
+	HAS("# TYPE heddle_nic_in_frames_total counter");
+	HAS("heddle_nic_in_frames_total" LABELS("0") "} 70");
+	HAS("heddle_nic_lost_total" LABELS("0") ",where=\"in_tcp\"} 6");
+	HAS("heddle_nic_lost_total" LABELS("0") ",where=\"out_neighbor\"} 5");
+	HAS("heddle_nic_lost_total" LABELS("0") ",where=\"in_port\"} 0");
+	HAS("heddle_poll_turns_total" LABELS("0") "} 8");
+	HAS("# TYPE heddle_poll_cpu_seconds_total counter");
+	HAS("heddle_poll_cpu_seconds_total" LABELS("0") "} 1.5");
+	HAS("heddle_poll_sleep_seconds_count" LABELS("0") "} 1");
+	for (const char *at = text; *at; at = strchr(at, '\n') + 1)
+		CU_ASSERT(at[0] == '#' || sample_ok(at, strcspn(at, "\n")));
+	free(text);
+	close_segment();
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
 		SUITE_CASE(metrics_write__every_line_is_of_the_format),
 		SUITE_CASE(metrics_write__counters_and_histograms),
+		SUITE_CASE(metrics_write__a_polled_port),
 	};
 
 	return SUITE_MAIN("metrics", cases);
