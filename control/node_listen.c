@@ -78,6 +78,20 @@ static int resolve(const char *text, struct addrinfo **out, struct error *err)
 	return rc ? refuse(text, err) : 0;
 }
 
+int node_listen_place(
+	const char *text, struct sockaddr_storage *out, struct error *err)
+{
+	struct addrinfo *found;
+	int rc = resolve(text, &found, err);
+
+	if (rc)
+		return rc;
+	memset(out, 0, sizeof(*out));
+	memcpy(out, found->ai_addr, found->ai_addrlen);
+	freeaddrinfo(found);
+	return 0;
+}
+
 int node_listen_check(const char *text, struct error *err)
 {
 	struct addrinfo *found;

@@ -363,6 +363,8 @@ static int open_all(const struct options *options, struct node_setup *setup,
 		rc = set_keys(options, front, err);
 	if (rc == 0)
 		rc = node_tls_open(options, front, err);
+	if (rc == 0)
+		rc = node_nic_open(options, front, err);
 	if (rc)
 		return rc;
 	set_limits(options, &front->limits);
@@ -401,9 +403,15 @@ static int listen_on(struct node_setup *setup, const struct option_value *list,
 	for (uint32_t i = 0; i < list->count; i++) {
 		uint32_t at = front->listener_count;
 		struct front_listener *listener = &front->listeners[at];
-		int rc = node_listen(
-			list->items[i], &listener->fd, setup->address[at], err);
+		bool polled = front->polled && service == FRONT_API;
+		int rc;
 
+		listener->fd = -1;
+		rc = polled ? node_nic_listen(front, list->items[i],
+				      &listener->tcp_port, setup->address[at],
+				      err)
+			    : node_listen(list->items[i], &listener->fd,
+				      setup->address[at], err);
 		if (rc)
 			return rc;
 		listener->service = service;
@@ -429,8 +437,12 @@ void node_setup_close_listeners(struct node_setup *setup)
 {
 	struct front_setup *front = &setup->front;
 
-	while (front->listener_count > 0)
-		close(front->listeners[--front->listener_count].fd);
+	while (front->listener_count > 0) {
+		int fd = front->listeners[--front->listener_count].fd;
+
+		if (fd >= 0)
+			close(fd);
+	}
 }
 
 int node_setup_reload(struct node_setup *setup, const struct options *options,

@@ -11,6 +11,8 @@
 #ifndef HEDDLE_CONTROL_NODE_SETUP_H
 #define HEDDLE_CONTROL_NODE_SETUP_H
 
+#include <sys/socket.h>
+
 #include "base/segment.h"
 #include "control/model_dir.h"
 #include "control/options.h"
@@ -93,11 +95,29 @@ int node_tls_open(const struct options *options, struct front_setup *front,
 	struct error *err);
 void node_tls_close(struct front_setup *front);
 
+/* --- node_nic.c -------------------------------------------------------------- */
+
+/*
+ * With `nic: dpdk` the port's part of the setup. -EINVAL names the option,
+ * -ENOTSUP and others all that is missing on this machine and what to do.
+ */
+int node_nic_open(const struct options *options, struct front_setup *front,
+	struct error *err);
+
+/* The port's own address that a text of `listen` names, and its port. */
+int node_nic_listen(const struct front_setup *front, const char *text,
+	uint16_t *out_port, char address[NODE_ADDRESS_BYTES],
+	struct error *err);
+
 /* --- node_listen.c ----------------------------------------------------------- */
 
 /* Bind "ADDR:PORT", "[ADDR]:PORT" or "*:PORT"; a listening socket. */
 int node_listen(const char *text, int *out_fd, char address[NODE_ADDRESS_BYTES],
 	struct error *err);
+
+/* What such a text says. -EINVAL. */
+int node_listen_place(
+	const char *text, struct sockaddr_storage *out, struct error *err);
 
 /* Is it such a text? -EINVAL says what is wrong with it. */
 int node_listen_check(const char *text, struct error *err);

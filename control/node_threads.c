@@ -60,6 +60,9 @@ static int create_front(struct node_threads *node, struct error *err)
 		return error_set(err, ENOMEM, "out of memory");
 	*copy = node->setup->front;
 	for (uint32_t i = 0; i < count; i++) {
+		/* The polled port's have none. */
+		if (copy->listeners[i].fd < 0)
+			continue;
 		copy->listeners[i].fd =
 			fcntl(copy->listeners[i].fd, F_DUPFD_CLOEXEC, 3);
 		if (copy->listeners[i].fd < 0 && rc == 0)

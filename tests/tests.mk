@@ -211,7 +211,7 @@ $(call test,adapters,$(wildcard control/adapters*.c) engine/files.c dataplane/ut
 	base/clock.c base/error.c base/log.c)
 $(call test,role_adapter,control/role_adapter.c control/role_channel.c \
 	control/model_dir.c engine/files.c base/adapters.c base/log.c base/error.c)
-node_test_c = $(addprefix control/node_,setup.c texts.c listen.c load.c \
+node_test_c = $(addprefix control/node_,setup.c texts.c listen.c load.c nic.c \
 	threads.c tls.c) \
 	control/role_channel.c control/role_adapter.c control/keys.c \
 	$(trust_c) base/log.c \

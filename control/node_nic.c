@@ -1,0 +1,446 @@
+/* node_nic.c - the port of our own (options -> its part of the setup) */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "control/node_setup.h"
+
+#define HUGE_BYTES_WANTED ((uint64_t)64 << 20)
+
+/* --- what the options say --------------------------------------------------------- */
+
+static int wrong(enum option_id id, struct error *err)
+{
+	error_prefix(err, "%s", option_spec(id)->key);
+	return err->code;
+}
+
+static bool parse_bits(const char *text, unsigned max, uint8_t *out)
+{
+	char *end;
+	unsigned long bits = strtoul(text, &end, 10);
+
+	*out = (uint8_t)bits;
+	return text[0] >= '0' && text[0] <= '9' && *end == '\0' && bits > 0 &&
+	       bits <= max;
+}
+
+/* "10.0.0.5/24" */
+static int set_address(
+	struct stream_nic_link *link, const char *text, struct error *err)
+{
+	static const uint8_t none[16];
+	const char *slash = strchr(text, '/');
+	char host[INET6_ADDRSTRLEN];
+	uint8_t bytes[16];
+	bool six;
+
+	if (!slash || (size_t)(slash - text) >= sizeof(host))
+		return error_set(err, EINVAL,
+			"\"%s\" is not ADDR/BITS, such as 10.0.0.5/24", text);
+	snprintf(host, sizeof(host), "%.*s", (int)(slash - text), text);
+	six = inet_pton(AF_INET6, host, bytes) == 1;
+	if (!six && inet_pton(AF_INET, host, bytes) != 1)
+		return error_set(err, EINVAL, "\"%s\" is no address", host);
+	if (memcmp(six ? link->ip6 : link->ip4, none, six ? 16 : 4) != 0)
+		return error_set(err, EINVAL,
+			"%s is the second address of its family; the port has "
+			"one of each",
+			text);
+	if (memcmp(bytes, none, six ? 16 : 4) == 0 ||
+		!parse_bits(slash + 1, six ? 128 : 32,
+			six ? &link->prefix6_bits : &link->prefix4_bits))
+		return error_set(
+			err, EINVAL, "\"%s\" is no address of a network", text);
+	memcpy(six ? link->ip6 : link->ip4, bytes, six ? 16 : 4);
+	return 0;
+}
+
+static int set_gateway(
+	struct stream_nic_link *link, const char *text, struct error *err)
+{
+	bool six = inet_pton(AF_INET6, text, link->gateway6) == 1;
+
+	if (six ? link->prefix6_bits == 0
+		: inet_pton(AF_INET, text, link->gateway4) == 1 &&
+				link->prefix4_bits == 0)
+		return error_set(err, EINVAL,
+			"%s: the port has no address of this family", text);
+	if (!six && inet_pton(AF_INET, text, link->gateway4) != 1)
+		return error_set(err, EINVAL, "\"%s\" is no address", text);
+	return 0;
+}
+
+static int set_link(const struct options *options, struct stream_nic_link *link,
+	struct error *err)
+{
+	const struct option_value *own = &options->value[OPTION_NIC_ADDRESS];
+	const struct option_value *way = &options->value[OPTION_NIC_GATEWAY];
+	const char *device = options_text(options, OPTION_NIC_DEVICE);
+
+	if (device[0] == '\0' || own->count == 0)
+		return error_set(err, EINVAL,
+			"nic: dpdk needs nic-device and nic-address");
+	if (strlen(device) >= sizeof(link->port.device)) {
+		error_set(err, EINVAL, "longer than %zu bytes",
+			sizeof(link->port.device) - 1);
+		return wrong(OPTION_NIC_DEVICE, err);
+	}
+	*link = (struct stream_nic_link){
+		.port.mtu_bytes =
+			(uint32_t)options_number(options, OPTION_NIC_MTU),
+		.vlan = (uint16_t)options_number(options, OPTION_NIC_VLAN),
+		.core = options_is_set(options, OPTION_NIC_CORE)
+				? (int32_t)options_number(
+					  options, OPTION_NIC_CORE)
+				: -1,
+		.spin_ns = options_number(options, OPTION_NIC_SPIN),
+		.sleep_ns = options_number(options, OPTION_NIC_SLEEP),
+	};
+	snprintf(link->port.device, sizeof(link->port.device), "%s", device);
+	for (uint32_t i = 0; i < own->count; i++)
+		if (set_address(link, own->items[i], err))
+			return wrong(OPTION_NIC_ADDRESS, err);
+	for (uint32_t i = 0; i < way->count; i++)
+		if (set_gateway(link, way->items[i], err))
+			return wrong(OPTION_NIC_GATEWAY, err);
+	return 0;
+}
+
+/* --- what this machine lacks ------------------------------------------------------ */
+
+struct lacks {
+	char text[ERROR_TEXT_BYTES - 64];
+	size_t used;
+};
+
+__attribute__((format(printf, 2, 3))) static void lack(
+	struct lacks *l, const char *format, ...)
+{
+	va_list args;
+
+	if (l->used > 0 && l->used + 2 < sizeof(l->text))
+		l->used += (size_t)snprintf(
+			l->text + l->used, sizeof(l->text) - l->used, "; ");
+	va_start(args, format);
+	if (l->used < sizeof(l->text)) {
+		int length = vsnprintf(l->text + l->used,
+			sizeof(l->text) - l->used, format, args);
+
+		l->used += length > 0 ? (size_t)length : 0;
+	}
+	va_end(args);
+}
+
+static uint64_t read_number(const char *path)
+{
+	char text[32] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return 0;
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	close(fd);
+	return strtoull(text, NULL, 10);
+}
+
+static bool has_hugepages(void)
+{
+	/* The sizes that x86 and ARM have, in KiB. */
+	static const unsigned sizes[] = {64, 2048, 32768, 524288, 1048576};
+	uint64_t bytes = 0;
+	char path[96];
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		snprintf(path, sizeof(path),
+			"/sys/kernel/mm/hugepages/hugepages-%ukB/"
+			"free_hugepages",
+			sizes[i]);
+		bytes += read_number(path) * sizes[i] * 1024;
+	}
+	return bytes >= HUGE_BYTES_WANTED;
+}
+
+/* The value of ARG in "name,ARG=value,..."; false: it has none. */
+static bool argument_of(
+	const char *device, const char *argument, char *out, size_t size)
+{
+	size_t length = strlen(argument);
+	const char *at = strchr(device, ',');
+
+	while (at) {
+		at++;
+		if (strncmp(at, argument, length) == 0 && at[length] == '=') {
+			at += length + 1;
+			snprintf(out, size, "%.*s", (int)strcspn(at, ","), at);
+			return true;
+		}
+		at = strchr(at, ',');
+	}
+	return false;
+}
+
+/* Two with one address would both answer. */
+static void check_kernel_address(
+	struct lacks *l, const struct stream_nic_link *link, const char *name)
+{
+	struct ifaddrs *all, *one;
+
+	if (getifaddrs(&all))
+		return;
+	for (one = all; one; one = one->ifa_next) {
+		char text[INET_ADDRSTRLEN];
+		struct sockaddr_in in;
+
+		if (!one->ifa_addr || strcmp(one->ifa_name, name) != 0 ||
+			one->ifa_addr->sa_family != AF_INET)
+			continue;
+		memcpy(&in, one->ifa_addr, sizeof(in));
+		if (memcmp(&in.sin_addr, link->ip4, 4) != 0)
+			continue;
+		inet_ntop(AF_INET, link->ip4, text, sizeof(text));
+		lack(l, "the kernel has %s on %s too: ip addr flush dev %s",
+			text, name, name);
+	}
+	freeifaddrs(all);
+}
+
+static void check_interface(struct lacks *l, const struct stream_nic_link *link)
+{
+	struct ifreq request = {0};
+	char name[IFNAMSIZ + 1];
+	int fd;
+
+	if (!argument_of(link->port.device, "iface", name, sizeof(name))) {
+		lack(l, "it needs an interface: net_af_packet0,iface=NAME");
+		return;
+	}
+	if (strlen(name) >= IFNAMSIZ || if_nametoindex(name) == 0) {
+		lack(l, "there is no interface %s here: ip link shows them",
+			name);
+		return;
+	}
+	check_kernel_address(l, link, name);
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (ioctl(fd, SIOCGIFFLAGS, &request) == 0 &&
+		!(request.ifr_flags & IFF_UP))
+		lack(l, "%s is down: ip link set %s up", name, name);
+	if (ioctl(fd, SIOCGIFMTU, &request) == 0 &&
+		request.ifr_mtu < (int)link->port.mtu_bytes)
+		lack(l, "the MTU of %s is %d: ip link set %s mtu %u", name,
+			request.ifr_mtu, name, link->port.mtu_bytes);
+	close(fd);
+}
+
+static void check_raw_socket(struct lacks *l)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0)
+		close(fd);
+	else
+		lack(l,
+			"packets need CAP_NET_RAW (%s): run with "
+			"AmbientCapabilities=CAP_NET_RAW, or setcap "
+			"cap_net_raw+ep",
+			strerror(errno));
+}
+
+static void check_tap(struct lacks *l)
+{
+	if (access("/dev/net/tun", R_OK | W_OK))
+		lack(l, "/dev/net/tun: %s: modprobe tun, and give access",
+			strerror(errno));
+}
+
+/* A card has to be with vfio-pci, or with the one driver that shares. */
+static void check_card(struct lacks *l, const struct stream_nic_link *link)
+{
+	char path[NIC_DEVICE_BYTES + 64], target[256], place[32];
+	const char *driver;
+	ssize_t length;
+
+	snprintf(place, sizeof(place), "%.*s",
+		(int)strcspn(link->port.device, ","), link->port.device);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", place);
+	if (access(path, F_OK)) {
+		lack(l, "there is no card %s: lspci -D shows them", place);
+		return;
+	}
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", place);
+	length = readlink(path, target, sizeof(target) - 1);
+	target[length > 0 ? length : 0] = '\0';
+	driver = strrchr(target, '/') ? strrchr(target, '/') + 1 : "none";
+	if (strcmp(driver, "mlx5_core") == 0)
+		return;
+	if (strcmp(driver, "vfio-pci") != 0)
+		lack(l,
+			"the card's driver is %s: modprobe vfio-pci and "
+			"dpdk-devbind.py -b vfio-pci %s",
+			driver, place);
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group",
+		place);
+	if (access(path, F_OK) && !link->port.hugepages)
+		lack(l, "the card has no IOMMU: turn it on, or reserve huge "
+			"pages: sysctl vm.nr_hugepages=128");
+	if (access("/dev/vfio/vfio", R_OK | W_OK))
+		lack(l,
+			"/dev/vfio/vfio: %s: modprobe vfio-pci, and give "
+			"access",
+			strerror(errno));
+}
+
+static void check_core(struct lacks *l, int32_t core)
+{
+	cpu_set_t allowed;
+
+	CPU_ZERO(&allowed);
+	if (core >= 0 && (sched_getaffinity(0, sizeof(allowed), &allowed) ||
+				 !CPU_ISSET((size_t)core, &allowed)))
+		lack(l, "nic-core: this process may not use processor %d",
+			core);
+}
+
+static int check_machine(const struct stream_nic_link *link, struct error *err)
+{
+	const char *device = link->port.device;
+	struct lacks l = {.used = 0};
+
+	if (!nic_is_built())
+		lack(&l, "this build has no DPDK: install libdpdk-dev and "
+			 "build again");
+	if (strncmp(device, "net_af_packet", 13) == 0 ||
+		strncmp(device, "net_af_xdp", 10) == 0) {
+		check_interface(&l, link);
+		check_raw_socket(&l);
+	} else if (strncmp(device, "net_tap", 7) == 0) {
+		check_tap(&l);
+	} else if (strncmp(device, "net_", 4) != 0) {
+		check_card(&l, link);
+	}
+	check_core(&l, link->core);
+	if (l.used == 0)
+		return 0;
+	return error_set(err, ENOTSUP, "nic-device: %s: %s", device, l.text);
+}
+
+/* --- listeners -------------------------------------------------------------------- */
+
+/* Is it the port's own address, or any? */
+static bool is_own(const struct stream_nic_link *link,
+	const struct sockaddr_storage *place, uint16_t *out_port)
+{
+	static const uint8_t any[16];
+	struct sockaddr_in6 six;
+	struct sockaddr_in four;
+
+	if (place->ss_family == AF_INET6) {
+		memcpy(&six, place, sizeof(six));
+		*out_port = ntohs(six.sin6_port);
+		return memcmp(&six.sin6_addr, any, 16) == 0 ||
+		       memcmp(&six.sin6_addr, link->ip6, 16) == 0;
+	}
+	memcpy(&four, place, sizeof(four));
+	*out_port = ntohs(four.sin_port);
+	return four.sin_addr.s_addr == INADDR_ANY ||
+	       memcmp(&four.sin_addr, link->ip4, 4) == 0;
+}
+
+int node_nic_listen(const struct front_setup *front, const char *text,
+	uint16_t *out_port, char address[NODE_ADDRESS_BYTES], struct error *err)
+{
+	const struct stream_nic_link *link = &front->link;
+	struct sockaddr_storage place;
+	char host[INET6_ADDRSTRLEN] = "?";
+	int rc = node_listen_place(text, &place, err);
+	bool six;
+
+	if (rc)
+		return rc;
+	if (!is_own(link, &place, out_port))
+		return error_set(err, EINVAL,
+			"%s: is none of nic-address; *:PORT is all of them",
+			text);
+	if (*out_port == 0)
+		return error_set(err, EINVAL,
+			"%s: our own TCP takes no free port by itself", text);
+	for (uint32_t i = 0; i < front->listener_count; i++)
+		if (front->listeners[i].fd < 0 &&
+			front->listeners[i].tcp_port == *out_port)
+			return error_set(err, EINVAL,
+				"%s: port %u is given twice; it is that of "
+				"every nic-address",
+				text, *out_port);
+	six = link->prefix4_bits == 0;
+	inet_ntop(six ? AF_INET6 : AF_INET,
+		six ? (const void *)link->ip6 : link->ip4, host, sizeof(host));
+	snprintf(address, NODE_ADDRESS_BYTES, "%s%.46s%s:%u", six ? "[" : "",
+		host, six ? "]" : "", *out_port);
+	return 0;
+}
+
+/* As they will be made; nothing is bound. */
+static int check_listeners(const struct options *options,
+	const struct front_setup *front, struct error *err)
+{
+	const struct option_value *list = &options->value[OPTION_LISTEN];
+	char address[NODE_ADDRESS_BYTES];
+	struct front_setup *scratch;
+	int rc = 0;
+
+	if (options->value[OPTION_ADMIN].count == 0)
+		return error_set(err, EINVAL, "admin: nic: dpdk needs one");
+	scratch = malloc(sizeof(*scratch));
+	if (!scratch)
+		return error_set(err, ENOMEM, "out of memory");
+	*scratch = *front;
+	scratch->listener_count = 0;
+	for (uint32_t i = 0; rc == 0 && i < list->count; i++) {
+		struct front_listener *listener =
+			&scratch->listeners[scratch->listener_count];
+
+		listener->fd = -1;
+		rc = node_nic_listen(scratch, list->items[i],
+			&listener->tcp_port, address, err);
+		scratch->listener_count++;
+	}
+	free(scratch);
+	return rc ? wrong(OPTION_LISTEN, err) : 0;
+}
+
+int node_nic_open(const struct options *options, struct front_setup *front,
+	struct error *err)
+{
+	int rc;
+
+	front->polled = options_number(options, OPTION_NIC) == 1;
+	if (!front->polled)
+		return 0;
+	rc = set_link(options, &front->link, err);
+	if (rc == 0)
+		rc = check_listeners(options, front, err);
+	if (rc == 0 && front->certificate_fd >= 0)
+		rc = error_set(err, EINVAL,
+			"tls-certificate: nic: dpdk has no TLS yet: end it in "
+			"front of this node, or use nic: kernel");
+	if (rc)
+		return rc;
+	front->link.port.hugepages = has_hugepages();
+	return check_machine(&front->link, err);
+}
