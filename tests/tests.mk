@@ -264,6 +264,14 @@ $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
 	@printf '#!/bin/sh\nexec tests/node.sh $(B)\n' >$@
 	@chmod +x $@
 
+# heddled over a port that is polled, in a network of its own.
+dpdk_node = $(addprefix $(B)/tests/test_dpdk_node_,af_packet tap)
+TESTS += $(dpdk_node)
+$(dpdk_node): $(B)/tests/test_dpdk_node_%: $(B)/heddled $(B)/heddlectl
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/dpdk_node.sh $(B) $*\n' >$@
+	@chmod +x $@
+
 # Adapters that come and go in a node that serves.
 adapters_node = $(addprefix $(B)/tests/test_adapters_node_,null cpu)
 TESTS += $(adapters_node)

@@ -1,0 +1,305 @@
+#!/bin/bash
+# dpdk_node.sh - a node over a polled port, beside one over the kernel's sockets
+# SPDX-License-Identifier: Apache-2.0
+# usage: tests/dpdk_node.sh BUILD af_packet|tap   (ends with the line that
+# tests/run.sh reads)
+# Everything is in a network namespace of its own, which takes no privilege
+# where user namespaces are allowed. af_packet: the port is one end of a veth
+# pair, curl is at the other. tap: the port makes its interface itself, and has
+# off-loads in software, checksums and cuts of segments.
+set -u
+build=$1 kind=$2
+if [ -z "${HEDDLE_TEST_INSIDE:-}" ]; then
+	for tool in curl ip ethtool unshare; do
+		command -v "$tool" >/dev/null || {
+			echo "SKIP: needs $tool"
+			exit 77
+		}
+	done
+	for flags in -Urn -n; do
+		unshare "$flags" true 2>/dev/null &&
+			HEDDLE_TEST_INSIDE=1 exec unshare "$flags" "$0" "$@"
+	done
+	echo "SKIP: no network namespace may be made here"
+	exit 77
+fi
+work=$(mktemp -d)
+polled='' plain=''
+finish() {
+	for node in $polled $plain; do
+		kill -9 "$node" 2>/dev/null
+	done
+	wait
+	rm -rf "$work"
+}
+trap finish EXIT
+. tests/verdict.sh
+shown="out err polled.log"
+
+# --- the network ----------------------------------------------------------------------
+ip link set lo up
+case $kind in
+af_packet)
+	device=net_af_packet0,iface=nic0
+	ip link add nic0 type veth peer name wire0 || exit 1
+	# The port's end is not the kernel's: no address of its own there.
+	echo 1 >/proc/sys/net/ipv6/conf/nic0/disable_ipv6
+	wire=wire0
+	;;
+tap)
+	device=net_tap0,iface=nic0
+	[ -w /dev/net/tun ] || {
+		echo "SKIP: no /dev/net/tun here"
+		exit 77
+	}
+	wire=nic0
+	;;
+*) exit 2 ;;
+esac
+# The kernel leaves checksums of what it sends to the other end of a veth to
+# whoever takes it from there, and that end is ours: it has to fill them in.
+lay_wire() {
+	# A tap has the port's own address of the link; two cannot.
+	[ "$kind" = af_packet ] || ip link set $wire address 0a:00:00:00:00:01
+	ip addr replace 10.9.0.1/24 dev $wire
+	ip addr replace fd09::1/64 dev $wire nodad
+	ip link set $wire up
+	ethtool -K $wire tx off >/dev/null 2>&1
+	[ "$kind" = tap ] || ip link set nic0 up
+}
+[ "$kind" = tap ] || lay_wire
+
+# --- nodes and clients ----------------------------------------------------------------
+model=$work/model
+tools/bench/frontend-model.sh "$model" || exit 1
+heddled=("$build/heddled" --model "$model" --name mock --device null
+	--drain-timeout 30s)
+# In the environment, so that flags take their place: lists of flags add up.
+over_port=(env HEDDLE_LISTEN='*:8000' HEDDLE_NIC_DEVICE="$device"
+	HEDDLE_NIC_ADDRESS="10.9.0.2/24,fd09::2/64" "${heddled[@]}" --nic dpdk
+	--admin 127.0.0.1:8001 --control "$work/polled.socket")
+eventually() {
+	local end=$((SECONDS + 60))
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.02
+	done
+}
+logged() { grep -qF -- "$2" "$work/$1.log"; }
+# The tap cuts where its MTU has room for a frame's head too.
+start_polled() {
+	[ "$kind" = af_packet ] || set -- --nic-mtu 1400 "$@"
+	: >"$work/polled.log"
+	"${over_port[@]}" --null-step-us 200 "$@" 2>"$work/polled.log" &
+	polled=$!
+	eventually logged polled "ready: " || return 1
+	[ "$kind" = af_packet ] || lay_wire
+}
+end_polled() {
+	local ending=$polled
+	polled=
+	kill -TERM "$ending" && wait "$ending"
+}
+api=http://10.9.0.2:8000 other=http://127.0.0.1:8000
+metric() { # NAME [WHERE]
+	curl -sS -m 60 http://127.0.0.1:8001/metrics |
+		sed -n "s/^$1{[^}]*${2:-}[^}]*} //p" | tail -n 1
+}
+# What differs from one request to the next: its id and the time.
+normal() { sed -E 's/"id":"[a-z]+-[0-9a-f]*"/"id":""/; s/"created":[0-9]+/"created":0/'; }
+ask() { curl -sS -N -m 60 -H 'content-type: application/json' "$@"; }
+# same PATH [OPTION OF CURL]...: the answers of both nodes, and not none.
+same() {
+	local path=$1
+	shift
+	ask -w '\n%{http_code}' "$api$path" "$@" 2>"$work/err" | normal >"$work/out"
+	ask -w '\n%{http_code}' "$other$path" "$@" 2>"$work/err" | normal >"$work/expected"
+	[ "$(wc -c <"$work/out")" -gt 40 ] && cmp "$work/out" "$work/expected" 2>>"$work/err"
+}
+completion() { # SEED TOKENS STREAM
+	echo "{\"model\":\"mock\",\"prompt\":\"hello $1\",\"seed\":$1,\"max_tokens\":$2,\"stream\":$3}"
+}
+
+# --- before anything runs -------------------------------------------------------------
+refuses() { # TEXT OPTION...
+	local text=$1
+	shift
+	"${over_port[@]}" --check "$@" >"$work/out" 2>"$work/err"
+	[ $? = 1 ] && grep -qF -- "$text" "$work/err"
+}
+"${over_port[@]}" --check >"$work/out" 2>"$work/err"
+status=$?
+if grep -q "this build has no DPDK" "$work/err"; then
+	echo "SKIP: this build has no DPDK"
+	exit 77
+fi
+[ "$status" = 0 ] && grep -qx "configuration OK" "$work/out"
+verdict check__good $?
+refuses "there is no interface eth99 here" --nic-device net_af_packet0,iface=eth99
+verdict check__an_interface_that_is_not_there $?
+refuses "there is no card ff1f:1f:1f.7" --nic-device ff1f:1f:1f.7
+verdict check__a_card_that_is_not_there $?
+refuses "nic-core: this process may not use processor 1023" --nic-core 1023
+verdict check__a_processor_that_is_not_there $?
+refuses "is none of nic-address" --listen 10.9.0.3:8000 &&
+	refuses "takes no free port" --listen '*:0' &&
+	refuses "given twice" --listen '10.9.0.2:80,[fd09::2]:80'
+verdict check__addresses_to_listen_on $?
+refuses "is not ADDR/BITS" --nic-address 10.9.0.2 &&
+	refuses "is no address of a network" --nic-address 10.9.0.2/33 &&
+	refuses "the second address of its family" --nic-address 10.9.0.2/24,10.9.0.3/24 &&
+	refuses "no address of this family" --nic-address 10.9.0.2/24 --nic-gateway fd09::1
+verdict check__addresses_of_the_port $?
+if [ "$kind" = af_packet ]; then
+	ip link set nic0 down
+	refuses "nic0 is down: ip link set nic0 up" --nic-mtu 9000 &&
+		grep -qF "the MTU of nic0 is 1500" "$work/err"
+	verdict check__names_all_that_is_missing $?
+	ip link set nic0 up
+	refuses "the kernel has 10.9.0.1 on wire0 too" \
+		--nic-device net_af_packet0,iface=wire0 --nic-address 10.9.0.1/24
+	verdict check__an_address_that_the_kernel_has $?
+fi
+
+# --- two nodes, the same answers ------------------------------------------------------
+"${heddled[@]}" --listen 127.0.0.1:8000 --admin 127.0.0.1:8002 \
+	--control "$work/plain.socket" 2>"$work/plain.log" &
+plain=$!
+eventually logged plain "ready: "
+verdict start__over_the_kernel $?
+start_polled
+verdict start__over_the_port $?
+same /v1/models
+verdict models__same $?
+same /v1/completions -d "$(completion 1 50 false)"
+verdict completion__same $?
+same /v1/completions -d "$(completion 2 50 true)" && grep -q DONE "$work/out"
+verdict stream__same $?
+chat='{"model":"mock","messages":[{"role":"user","content":"hi"}],"seed":3,"max_tokens":40'
+same /v1/chat/completions -d "$chat}" &&
+	same /v1/chat/completions -d "$chat,\"stream\":true,\"stream_options\":{\"include_usage\":true}}"
+verdict chat__same $?
+same /v1/completions -d '{"model":' && grep -qx 400 "$work/out" &&
+	same /v1/completions -d '{"model":"other","prompt":"a"}' && grep -qx 404 "$work/out" &&
+	same /nowhere && grep -qx 404 "$work/out"
+verdict errors__same $?
+{
+	printf '{"model":"mock","seed":4,"max_tokens":20,"prompt":"'
+	yes 'so much to say' | tr '\n' ' ' | head -c 1000000
+	printf '"}'
+} >"$work/long"
+same /v1/completions --data-binary "@$work/long" && grep -qx 200 "$work/out"
+verdict prompt_of_a_megabyte__same $?
+# An answer that is larger than any buffer on the way: segments of full size.
+same /v1/completions -d '{"model":"mock","prompt":["a","b","c","d"],"n":8,"seed":5,"max_tokens":4000,"ignore_eos":true}' &&
+	[ "$(wc -c <"$work/out")" -gt 300000 ]
+verdict answer_of_many_segments__same $?
+ask "$api/v1/models" "$api/v1/models" -w '%{num_connects}\n' >"$work/out" 2>"$work/err"
+[ "$(grep -c '}0$' "$work/out")" = 1 ]
+verdict keep_alive__one_connection $?
+
+many() { # FOLDER URL
+	local clients=()
+	mkdir "$work/$1"
+	for i in $(seq 64); do
+		ask "$2/v1/completions" -d "$(completion "$i" 200 true)" \
+			>"$work/$1/$i" 2>>"$work/err" &
+		clients+=($!)
+	done
+	wait "${clients[@]}"
+}
+many polled "$api"
+many plain "$other"
+differ=0
+for i in $(seq 64); do
+	grep -q '^data: \[DONE\]' "$work/polled/$i" &&
+		cmp -s <(normal <"$work/polled/$i") <(normal <"$work/plain/$i") ||
+		differ=$((differ + 1))
+done
+echo "$differ of 64 streams differ" >"$work/out"
+[ "$differ" = 0 ]
+verdict streams_at_once__same $?
+
+eventually curl -sS -g -m 5 'http://[fd09::2]:8000/v1/models' >"$work/out" 2>"$work/err" &&
+	grep -q '"id":"mock"' "$work/out"
+verdict ip6 $?
+
+# --- what is counted ------------------------------------------------------------------
+curl -sS -m 60 http://127.0.0.1:8001/metrics 2>"$work/err" | grep -a '^heddle_\(nic\|tcp\|poll\)' >"$work/out"
+[ "$(metric heddle_nic_link_up)" = 1 ] &&
+	[ "$(metric heddle_nic_in_frames_total)" -gt 1000 ] &&
+	[ "$(metric heddle_nic_out_frames_total)" -gt 300 ] &&
+	[ "$(metric heddle_nic_lost_total in_port)" = 0 ] &&
+	[ "$(metric heddle_nic_lost_total in_pieces)" = 0 ] &&
+	[ "$(metric heddle_nic_lost_total out_port)" = 0 ]
+verdict metrics__of_the_port $?
+asleep() { # the thread, most of the time when nothing happens
+	local slept cpu
+	slept=$(metric heddle_poll_slept_seconds_total)
+	sleep 1
+	slept=$(awk "BEGIN { print $(metric heddle_poll_slept_seconds_total) - $slept }")
+	cpu=$(metric heddle_poll_sleep_seconds_count)
+	echo "slept $slept s, $cpu times" >"$work/out"
+	awk "BEGIN { exit !($slept > 0.5 && $cpu > 100) }"
+}
+eventually asleep
+verdict metrics__sleeps_when_idle $?
+"$build/heddlectl" --control "$work/polled.socket" info >"$work/out" 2>"$work/err" &&
+	grep -q "http://10.9.0.2:8000" "$work/out"
+verdict heddlectl__over_its_socket $?
+dropped_since() { [ "$(metric heddle_nic_lost_total in_tcp)" -gt "$1" ]; }
+if [ "$kind" = af_packet ]; then
+	before=$(metric heddle_nic_lost_total in_tcp)
+	ethtool -K wire0 tx on >/dev/null 2>&1
+	curl -sS -m 2 "$api/v1/models" >"$work/out" 2>"$work/err"
+	[ $? = 28 ] && eventually dropped_since "$before"
+	verdict checksum__an_incomplete_one_is_dropped_and_counted $?
+	ethtool -K wire0 tx off >/dev/null 2>&1
+fi
+
+# --- ends -----------------------------------------------------------------------------
+front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p')
+kill -9 "$front"
+serves() { curl -sS -m 5 "$api/v1/models" 2>"$work/err" | grep -q '"id":"mock"'; }
+again() {
+	local pid
+	pid=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p')
+	[ "${pid:-0}" != 0 ] && [ "$pid" != "$front" ] || return 1
+	[ "$kind" = af_packet ] || lay_wire 2>/dev/null
+	serves
+}
+eventually again
+verdict killed__serves_again $?
+# Two seconds of steps at least.
+ask "$api/v1/completions" -d '{"model":"mock","prompt":"a","max_tokens":10000,"seed":9,"stream":true,"ignore_eos":true}' \
+	>"$work/out" 2>"$work/err" &
+client=$!
+eventually grep -q '"text"' "$work/out"
+kill -TERM "$polled"
+refused() { [ "$(ask -o "$work/refusal" -w '%{http_code}' "$api/v1/completions" -d "$(completion 1 1 false)" 2>&1)" = 503 ]; }
+eventually refused && kill -0 "$client" && grep -q '"error"' "$work/refusal"
+verdict drain__new_requests_are_refused_meanwhile $?
+wait "$client" && grep -q '^data: \[DONE\]' "$work/out"
+verdict drain__a_stream_goes_on_to_its_end $?
+wait "$polled"
+status=$?
+polled=
+[ "$status" = 0 ] && ! serves
+verdict drain__ends $?
+start_polled --nic-spin 0us --nic-sleep 5ms && serves && end_polled
+verdict restart__at_once_and_mostly_asleep $?
+start_polled --nic-core 0 && serves && end_polled
+verdict core__of_its_own $?
+if [ "$kind" = tap ]; then
+	:
+elif ip link add link wire0 name wire0.7 type vlan id 7 2>/dev/null; then
+	ip addr add 10.7.0.1/24 dev wire0.7 && ip link set wire0.7 up
+	ethtool -K wire0.7 tx off >/dev/null 2>&1
+	api=http://10.7.0.2:8000
+	start_polled --nic-vlan 7 --nic-address 10.7.0.2/24 && serves &&
+		same /v1/completions -d "$(completion 6 100 true)" && end_polled
+	verdict vlan__same $?
+else
+	echo "  SKIP: this kernel has no VLANs"
+fi
+suite "dpdk_node_$kind"
