@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -130,6 +133,24 @@ static int first_core(const cpu_set_t *cores)
 	return 0;
 }
 
+/*
+ * Its telemetry has a socket in a folder that it makes, and without that it
+ * does not start: user 0 of a user namespace may not make it.
+ */
+static bool has_folder(void)
+{
+	const char *base = getenv("XDG_RUNTIME_DIR");
+	char path[ARGUMENT_BYTES];
+
+	if (getuid() == 0)
+		base = "/var/run";
+	else if (!base)
+		base = "/tmp";
+	snprintf(path, sizeof(path), "%s/dpdk", base);
+	(void)mkdir(path, 0700);
+	return access(path, W_OK) == 0;
+}
+
 static void fill(struct arguments *a, const struct nic_config *config,
 	size_t memory_bytes, int core)
 {
@@ -150,6 +171,8 @@ static void fill(struct arguments *a, const struct nic_config *config,
 		add(a, "--no-shconf");
 	}
 	add(a, "--iova-mode=va");
+	if (!has_folder())
+		add(a, "--no-telemetry");
 	if (card)
 		add(a, "--allow=%s", config->device);
 	else
