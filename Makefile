@@ -11,6 +11,7 @@
 #   make compare-tokenizers    beside Hugging Face's
 #   make bench-text            how fast the tokenizer is
 #   make bench-frontend        the front end beside a bare loop
+#   make bench-dataplane       a token event over sockets and a polled port
 #   make bench-serve           the batching engine beside llama.cpp
 #   make bench-adapters        what adapters cost steps and loads
 #   make bench-tcp             our TCP beside liblwip's and the kernel's

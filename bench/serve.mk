@@ -39,8 +39,6 @@ bench-frontend: $(B)/heddle-bench $(B)/heddled
 bench-serve: $(B)/heddle-bench $(B)/heddled $(B)/heddle-eval $(B)/bench/cpu
 	@NO_PEER=$(NO_PEER) MODEL=$(MODEL) tools/bench/bench-serve.sh $(B) $(SERVE)
 
-.PHONY: bench-frontend bench-serve bench-adapters
-
 # What adapters cost steps and loads: a table here and build/bench/adapters.json;
 # a minute or two on a machine that does nothing else. ADAPTERS="--parts load"
 # and the like.
@@ -48,3 +46,12 @@ bench-adapters: $(B)/heddle-bench
 	@mkdir -p $(B)/bench
 	@$(B)/heddle-bench adapters --dir $(B)/bench/adapters-model \
 		--json $(B)/bench/adapters.json $(ADAPTERS)
+
+# What a token event costs the dataplane over each back end, on one veth pair: a
+# table here and build/bench/dataplane.json. ROUNDS, TOKENS and EVENTS (a
+# second) as in the script; STREAMS="64 1024".
+STREAMS = 64
+bench-dataplane: $(B)/heddle-bench $(B)/heddled $(B)/heddlectl
+	@tools/bench/dataplane.sh $(B) $(B)/bench/dataplane.json $(STREAMS)
+
+.PHONY: bench-frontend bench-serve bench-adapters bench-dataplane
