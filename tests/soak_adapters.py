@@ -135,8 +135,8 @@ WORDS = ("time house water light road people night stone letter market "
 
 
 def make_prompts(rng):
-    """Some begin alike, so that prefixes are found."""
-    heads = [" ".join(rng.choice(WORDS) for _ in range(60)) for _ in range(3)]
+    """Some begin alike, by more than a block: so prefixes are found."""
+    heads = [" ".join(rng.choice(WORDS) for _ in range(130)) for _ in range(3)]
     return ["%s %s" % (heads[i % 3], " ".join(
         rng.choice(WORDS) for _ in range(1 + i))) for i in range(9)]
 
