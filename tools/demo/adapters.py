@@ -15,11 +15,11 @@ from training import Plan, Run, best_device
 SEED = 408
 LENGTH = 512
 ROWS = 6
-STEPS = 300
 ESFT_DOMAINS = ("scripture", "german", "python")
 LORA_DOMAIN = "dictionary"
+STEPS = {"scripture": 700, "german": 300, "python": 900, "dictionary": 300}
 MUON_RATE = 0.1
-LORA_RATE = 0.01
+LORA_MUON_RATE = 0.02
 
 
 def frozen_base(work: Path) -> Model:
@@ -31,8 +31,8 @@ def train(model: Model, optimizer: Optimizer, domain: str, work: Path,
           steps: int | None) -> None:
     """On the domain's own training documents alone."""
     sampler = Sampler(work, {domain: 1.0}, LENGTH, SEED)
-    plan = Plan(f"adapter-{domain}", steps or STEPS, rows=ROWS, warmup=10,
-                decay=0.8, balance=0.0)
+    plan = Plan(f"adapter-{domain}", steps or STEPS[domain], rows=ROWS,
+                warmup=10, decay=0.8, balance=0.0)
     Run(model, optimizer, sampler, plan, work).train()
 
 
@@ -62,7 +62,7 @@ def train_lora(work: Path, out: Path, base: Path,
     torch.manual_seed(SEED)
     model = frozen_base(work)
     lora.attach(model)
-    train(model, Optimizer(trainable(model), adam_rate=LORA_RATE),
+    train(model, Optimizer(trainable(model), muon_rate=LORA_MUON_RATE),
           LORA_DOMAIN, work, steps)
     lora_export.write(model, base, out)
 
