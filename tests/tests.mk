@@ -296,6 +296,12 @@ $(B)/tests/test_demo: $(B)/heddled $(B)/heddle-bench $(B)/heddle-eval
 	@printf '#!/bin/sh\nexec tests/demo.sh $(B)\n' >$@
 	@chmod +x $@
 
+TESTS += $(B)/tests/test_demo_adapters
+$(B)/tests/test_demo_adapters: $(B)/heddled $(B)/heddle-eval
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/demo_adapters.sh $(B)\n' >$@
+	@chmod +x $@
+
 # Ranks that compute and are killed.
 TESTS += $(B)/tests/test_serve_node
 $(B)/tests/test_serve_node: $(B)/heddled $(B)/heddlectl
