@@ -24,6 +24,13 @@ struct floor_samples {
 	double fma[CPU_ROUND_COUNT_MAX];
 };
 
+/* Where our turns put what they find. */
+struct turn {
+	struct samples *ours;
+	struct floor_samples *machine;
+	struct cpu_rounds *rounds;
+};
+
 /* Decode steps after a prompt. */
 struct job {
 	uint32_t sequences, steps, prompt;
@@ -120,37 +127,49 @@ static int add_fma(const struct cpu_rounds_config *config, uint32_t round,
 	return rc;
 }
 
-static int our_turn(struct cpu_engine *engine,
+/* Each between two measurements of its floor. */
+static int our_decodes(struct cpu_engine *engine,
 	const struct cpu_rounds_config *config, uint32_t round,
-	struct samples *out, struct floor_samples *machine,
-	struct cpu_rounds *rounds, struct error *err)
+	struct turn *out, struct error *err)
 {
 	struct job single = {
 		1, config->single_steps, config->prompt_tokens, 0, 0};
 	struct job batch = {CPU_SEQUENCE_COUNT_MAX, config->batch_steps,
 		config->prompt_tokens, 0, 0};
-	int rc;
+	int rc = add_reads(config, round, out->machine, err);
 
-	machine->read[round] = machine->file_read[round] = 0;
-	machine->fma[round] = 0;
-	rc = add_reads(config, round, machine, err);
 	if (rc == 0)
 		rc = decode(engine, &single, err);
 	if (rc == 0)
 		rc = decode(engine, &batch, err);
-	out->single[round] = single.rate;
-	out->batch[round] = batch.rate;
-	rounds->batch_experts = batch.experts;
+	out->ours->single[round] = single.rate;
+	out->ours->batch[round] = batch.rate;
+	out->rounds->batch_experts = batch.experts;
+	return rc ? rc : add_reads(config, round, out->machine, err);
+}
+
+static int our_prefill(struct cpu_engine *engine,
+	const struct cpu_rounds_config *config, uint32_t round,
+	struct turn *out, struct error *err)
+{
+	int rc = add_fma(config, round, out->machine, err);
+
 	if (rc == 0)
-		rc = add_reads(config, round, machine, err);
-	if (rc == 0)
-		rc = add_fma(config, round, machine, err);
-	if (rc == 0)
-		rc = prefill(engine, config->prefill_rows, &out->prefill[round],
-			err);
-	if (rc == 0)
-		rc = add_fma(config, round, machine, err);
-	return rc;
+		rc = prefill(engine, config->prefill_rows,
+			&out->ours->prefill[round], err);
+	return rc ? rc : add_fma(config, round, out->machine, err);
+}
+
+static int our_turn(struct cpu_engine *engine,
+	const struct cpu_rounds_config *config, uint32_t round,
+	struct turn *out, struct error *err)
+{
+	int rc;
+
+	out->machine->read[round] = out->machine->file_read[round] = 0;
+	out->machine->fma[round] = 0;
+	rc = our_decodes(engine, config, round, out, err);
+	return rc ? rc : our_prefill(engine, config, round, out, err);
 }
 
 static int peer_turn(struct cpu_peer *peer,
@@ -212,17 +231,18 @@ int cpu_rounds_run(struct cpu_engine *engine, struct cpu_peer *peer,
 {
 	struct samples ours = {0}, theirs = {0};
 	struct floor_samples machine = {0};
+	struct turn turn = {&ours, &machine, out};
 	uint32_t count = config->round_count;
 	int rc;
 
 	assert(count >= 1 && count <= CPU_ROUND_COUNT_MAX);
 	*out = (struct cpu_rounds){0};
 	/* The first turn of each warms up and is written over. */
-	rc = our_turn(engine, config, 0, &ours, &machine, out, err);
+	rc = our_turn(engine, config, 0, &turn, err);
 	if (rc == 0 && peer)
 		rc = peer_turn(peer, config, 0, &theirs, err);
 	for (uint32_t i = 0; rc == 0 && i < count; i++) {
-		rc = our_turn(engine, config, i, &ours, &machine, out, err);
+		rc = our_turn(engine, config, i, &turn, err);
 		if (rc == 0 && peer)
 			rc = peer_turn(peer, config, i, &theirs, err);
 	}

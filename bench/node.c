@@ -61,15 +61,16 @@ double bench_node_cpu_s(const struct bench_node *node)
 
 double bench_stolen_s(void)
 {
-	FILE *file = fopen("/proc/stat", "re");
+	/* "cpu user nice system idle iowait irq softirq steal ..." */
+	char text[512];
+	char *at = text + strlen("cpu");
 	unsigned long long ticks = 0;
 
-	/* "cpu user nice system idle iowait irq softirq steal ..." */
-	if (file && fscanf(file, "cpu %*u %*u %*u %*u %*u %*u %*u %llu",
-			    &ticks) != 1)
-		ticks = 0;
-	if (file)
-		fclose(file);
+	read_file("/proc/stat", text, sizeof(text));
+	if (strncmp(text, "cpu", strlen("cpu")) != 0)
+		return 0;
+	for (int field = 0; field < 8; field++)
+		ticks = strtoull(at, &at, 10);
 	return (double)ticks / (double)sysconf(_SC_CLK_TCK);
 }
 
