@@ -85,8 +85,9 @@ static void expert_piece(const struct state *state, uint32_t index,
 	for (uint32_t l = 0; l < item->layer; l++)
 		layer += fill->config->is_moe[l];
 	*out = (struct piece){
-		.segment = {item->file, item->offset_bytes + part * part_bytes,
-			part_bytes},
+		.segment = {.file = item->file,
+			.offset_bytes = item->offset_bytes + part * part_bytes,
+			.size_bytes = part_bytes},
 		.kind = is_fp8(item) ? PIECE_FP8 : PIECE_MATRIX,
 		.item = index,
 		.to = expert_store_base_slot(fill->experts, layer, expert) +
@@ -101,7 +102,9 @@ static void dense_piece(
 	const struct plan_item *item = &fill->plan->items[index];
 
 	*out = (struct piece){
-		.segment = {item->file, item->offset_bytes, item->size_bytes},
+		.segment = {.file = item->file,
+			.offset_bytes = item->offset_bytes,
+			.size_bytes = item->size_bytes},
 		.kind = is_fp8(item) ? PIECE_FP8 : PIECE_MATRIX,
 		.item = index,
 		.to = fill->dense + fill->offset[index],
@@ -298,8 +301,9 @@ static int read_scales(struct state *state, struct error *err)
 		if (!is_fp8(item))
 			continue;
 		state->pieces[n++] = (struct piece){
-			.segment = {item->scale_file, item->scale_offset_bytes,
-				item->scale_size_bytes},
+			.segment = {.file = item->scale_file,
+				.offset_bytes = item->scale_offset_bytes,
+				.size_bytes = item->scale_size_bytes},
 			.kind = PIECE_HOST,
 			.item = i,
 			.host = state->host + at,
