@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@
 #define STEADY_RUN_S 2.0
 #define STEADY_FACTOR 0.8 /* from one rate to the next that is tried */
 #define STEADY_TRY_COUNT 12
+#define STEADY_DELAY_S 0.001 /* whoever is that quick has no backlog */
 #define STEADY_SHARE 0.8 /* of the events that were due: first steps are late */
 #define BARE_NAME "bare io_uring loop"
 
@@ -375,9 +377,9 @@ static int part_steady(struct session *session)
 	struct costs costs;
 
 	for (uint32_t i = 0; i < STEADY_TRY_COUNT; i++) {
-		const struct pace pace = {
-			session->streams, rate, STEADY_RUN_S, START_RATE, {0}};
-		double step_s = session->streams / rate;
+		const struct pace pace = {session->streams, rate,
+			fmin(session->seconds, STEADY_RUN_S), START_RATE, {0}};
+		double late_s = fmax(session->streams / rate, STEADY_DELAY_S);
 		int rc = run_pace(session, &pace, &costs);
 
 		if (rc == 0)
@@ -385,7 +387,7 @@ static int part_steady(struct session *session)
 		if (rc)
 			return rc;
 		if (events_per_s(&costs) >= STEADY_SHARE * rate &&
-			costs.delay_p90_s <= step_s)
+			costs.delay_p90_s <= late_s)
 			break;
 		rate *= STEADY_FACTOR;
 	}
