@@ -14,7 +14,6 @@
  */
 #include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +39,6 @@ struct bench {
 	const char *parts, *json;
 	uint32_t pairs;
 	struct report report;
-	char names[REPORT_ROW_COUNT_MAX][48];
 };
 
 static const char usage[] =
@@ -54,20 +52,6 @@ static const char usage[] =
 	"--parts LIST of idle,reroute,mixed,load,governor [all]\n"
 	"--small      a model of some MB: does it work at all?\n";
 
-__attribute__((format(printf, 3, 4))) static void add_row(
-	struct bench *b, const struct report_row *row, const char *format, ...)
-{
-	struct report_row named = *row;
-	char *name = b->names[b->report.count];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(name, sizeof(b->names[0]), format, args);
-	va_end(args);
-	named.name = name;
-	report_add(&b->report, &named);
-}
-
 static void print_stats(
 	const char *name, const struct pair_stats *s, const char *unit)
 {
@@ -80,7 +64,7 @@ static void print_stats(
 static void add_ratio(
 	struct bench *b, const char *name, double value, double limit)
 {
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = value,
 			.unit = "x",
 			.limit = limit,
@@ -92,7 +76,7 @@ static void add_ratio(
 static void add_plain(
 	struct bench *b, const char *name, double value, const char *unit)
 {
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){
 			.value = value, .unit = unit, .less_is_better = true},
 		"adapters.%s", name);
@@ -121,7 +105,7 @@ static int run_reroute(struct bench *b, struct error *err)
 	if (rc)
 		return rc;
 	print_stats("reroute", &r.routers, "ns");
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = r.routers.high * share,
 			.unit = "%",
 			.limit = REROUTE_LIMIT,
@@ -164,7 +148,7 @@ static int run_mixed(struct bench *b, struct error *err)
 static void add_load(
 	struct bench *b, const char *name, double rate, double copy_rate)
 {
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = rate / 1e9,
 			.unit = "GB/s",
 			.limit = copy_rate / 1e9,
@@ -216,7 +200,7 @@ static int run_governor(struct bench *b, struct error *err)
 	add_ratio(b, "governor", g.beside_p99_ns / g.quiet_p99_ns, ITL_LIMIT);
 	add_plain(b, "governor.median", g.beside_median_ns / g.quiet_median_ns,
 		"x");
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = g.beside_rate / 1e9,
 			.unit = "GB/s",
 			.limit = g.idle_rate / 1e9,

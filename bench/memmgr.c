@@ -41,7 +41,6 @@ struct bench {
 	uint64_t overhead_bytes; /* of the engine beside weights and KV */
 	bool overhead_given; /* else it is measured */
 	struct report report;
-	char names[REPORT_ROW_COUNT_MAX][48];
 };
 
 static const char usage[] =
@@ -51,23 +50,6 @@ static const char usage[] =
 	"adapters.\n"
 	"--overhead MIB  what the engine needs beside weights and KV "
 	"[measured]\n";
-
-static void add_row(struct bench *b, const struct report_row *row,
-	const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static void add_row(
-	struct bench *b, const struct report_row *row, const char *format, ...)
-{
-	struct report_row named = *row;
-	char *name = b->names[b->report.count];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(name, sizeof(b->names[0]), format, args);
-	va_end(args);
-	named.name = name;
-	report_add(&b->report, &named);
-}
 
 /* ---- one adapter ---- */
 
@@ -96,18 +78,18 @@ static int time_adapter(struct bench *b, struct memmgr_run *run, uint32_t which)
 			return rc;
 		unmap_us[i] = (double)mono_diff(mono_now(), begin) / 1e3;
 	}
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = waste,
 			.unit = "%",
 			.limit = WASTE_LIMIT_PERCENT,
 			.less_is_better = true},
 		"memmgr.waste.%s", name);
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = median(map_us, ROUNDS),
 			.unit = "us",
 			.less_is_better = true},
 		"memmgr.map.%s", name);
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = median(unmap_us, ROUNDS),
 			.unit = "us",
 			.less_is_better = true},
@@ -207,7 +189,7 @@ static int measure_capacity(struct bench *b, uint64_t budget_gb,
 		limit ? (double)woven / (double)limit : 0,
 		tokens_beside(&c, padded),
 		tokens_beside(&c, c.base_bytes * adapters));
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = (double)woven,
 			.unit = "tokens",
 			.limit = (double)limit,
@@ -243,13 +225,13 @@ static int measure_load(struct bench *b, enum weight_layout layout,
 	       "cache into %s by one thread; %u loads\n",
 		(double)load.adapter_bytes / 1e6, load.expert_count, name,
 		load.round_count);
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = load.load_rate / 1e9,
 			.unit = "GB/s",
 			.limit = load.copy_rate / 1e9,
 			.goal_share = LOAD_GOAL},
 		"memmgr.load.%s", name);
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = load.unload_ns / 1e3,
 			.unit = "us",
 			.less_is_better = true},
@@ -270,12 +252,12 @@ static int measure_overhead(struct bench *b, struct error *err)
 		PAGES, (double)o.book_bytes / 1e6,
 		(double)o.activation_bytes / 1e6, o.row_count,
 		o.sequence_count);
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = (double)o.book_bytes / 1e6,
 			.unit = "MB",
 			.less_is_better = true},
 		"memmgr.overhead.books");
-	add_row(b,
+	report_add_named(&b->report,
 		&(struct report_row){.value = (double)o.activation_bytes / 1e6,
 			.unit = "MB",
 			.less_is_better = true},

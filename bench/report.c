@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <string.h>
 
 #include "bench/report.h"
@@ -23,6 +24,21 @@ void report_add(struct report *report, const struct report_row *row)
 {
 	assert(report->count < REPORT_ROW_COUNT_MAX);
 	report->rows[report->count++] = *row;
+}
+
+void report_add_named(struct report *report, const struct report_row *row,
+	const char *format, ...)
+{
+	struct report_row named = *row;
+	va_list args;
+
+	assert(report->count < REPORT_ROW_COUNT_MAX);
+	named.name = report->names[report->count];
+	va_start(args, format);
+	vsnprintf(
+		report->names[report->count], REPORT_NAME_BYTES, format, args);
+	va_end(args);
+	report_add(report, &named);
 }
 
 bool report_row_reached(const struct report_row *row)

@@ -9,7 +9,9 @@
  *          "peer_value"}; limit, peer and peer_value may be null; value,
  *          limit and peer_value are in the same unit. A value that is no
  *          finite number is null.
- * Ownership: texts are the caller's and live as long as the report is used.
+ * Ownership: texts are the caller's and live as long as the report is used;
+ *          names of report_add_named() are the report's, which then may not
+ *          be copied.
  * Threads: one.
  */
 #ifndef HEDDLE_BENCH_REPORT_H
@@ -22,6 +24,7 @@
 #include "base/error.h"
 
 #define REPORT_ROW_COUNT_MAX 256
+#define REPORT_NAME_BYTES 128
 
 /* A limit or a peer that is not there is 0; a bar needs a value above 0. */
 struct report_row {
@@ -39,9 +42,14 @@ struct report_row {
 struct report {
 	struct report_row rows[REPORT_ROW_COUNT_MAX];
 	uint32_t count;
+	char names[REPORT_ROW_COUNT_MAX][REPORT_NAME_BYTES];
 };
 
 void report_add(struct report *report, const struct report_row *row);
+
+/* The same under a name that is made here; row->name is not read. */
+void report_add_named(struct report *report, const struct report_row *row,
+	const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Does the row reach both of its goals, where they can be judged? */
 bool report_row_reached(const struct report_row *row);

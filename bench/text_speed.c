@@ -29,7 +29,6 @@
 /* Figures of one tokenizer, and so how many tokenizers a report holds. */
 #define FIGURE_COUNT 9
 #define TOKENIZER_COUNT_MAX (REPORT_ROW_COUNT_MAX / FIGURE_COUNT)
-#define ROW_NAME_BYTES 128
 
 struct bench {
 	struct tokenizer *tok;
@@ -40,7 +39,6 @@ struct bench {
 	double peer_speed; /* MB/s; 0: not known */
 	const char *peers; /* file, or NULL */
 	struct report report;
-	char row_name[REPORT_ROW_COUNT_MAX][ROW_NAME_BYTES];
 };
 
 static double now(void)
@@ -55,23 +53,21 @@ static void record(struct bench *bench, const char *what, double value,
 	const char *unit, double peer)
 {
 	struct report *report = &bench->report;
-	char *name = bench->row_name[report->count];
 	bool is_speed = strcmp(unit, "MB/s") == 0;
 
 	printf("%-16s %-22s %10.2f %s", bench->name, what, value, unit);
 	if (peer > 0)
 		printf(" (Hugging Face tokenizers: %.2f)", peer);
 	printf("\n");
-	snprintf(name, ROW_NAME_BYTES, "text.%s.%s", bench->name, what);
-	report_add(report,
+	report_add_named(report,
 		&(struct report_row){
-			.name = name,
 			.value = value,
 			.unit = unit,
 			.limit = is_speed ? bench->copy_speed : 0,
 			.peer = peer > 0 ? "Hugging Face tokenizers" : NULL,
 			.peer_value = peer,
-		});
+		},
+		"text.%s.%s", bench->name, what);
 }
 
 /* Seconds of one encoding; exits where it fails. */
