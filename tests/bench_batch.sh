@@ -23,7 +23,8 @@ import json, sys
 rows = {row["name"]: row for row in json.load(open(sys.argv[1]))}
 for row in rows.values():
     assert set(row) == {"name", "value", "unit", "limit", "peer", "peer_value"}
-    assert row["value"] > 0, row
+    # On a slow machine no answer may be in time.
+    assert row["value"] > 0 or ".goodput." in row["name"], row
 assert rows["serve.throughput"]["peer"] is None
 assert rows["serve.tpot.single"]["peer"] == "heddle-eval generate"
 assert rows["serve.itl.prompts"]["peer"] == "--step-budget 0"

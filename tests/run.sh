@@ -7,17 +7,19 @@
 # ends otherwise (crash, sanitizer, time limit) counts as one failure. With
 # -t the numbers are also added to the file TALLY as "P F S".
 set -u
+slow() { [ "$1" -lt 10 ] || echo " ($1 s)"; }
 tally=
 [ "${1:-}" = -t ] && tally=$2 && shift 2
 passed=0 failed=0 skipped=0
 rm -f "${@/%/.status}"
 printf '%s\n' "$@" | xargs -P "${TEST_JOBS:-$(nproc)}" -I '{}' sh -c '
+	begun=$(date +%s)
 	timeout 900 "$1" >"$1.log" 2>&1
-	echo $? >"$1.status"' run '{}'
+	echo $? $(($(date +%s) - begun)) >"$1.status"' run '{}'
 for program; do
 	log=$program.log
-	status=unknown
-	[ -e "$program.status" ] && read -r status <"$program.status"
+	status=unknown seconds=0
+	[ -e "$program.status" ] && read -r status seconds <"$program.status"
 	line=$(grep -aE '^suite [^:]*: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
 	if [ "$status" = 77 ]; then
 		skipped=$((skipped + 1))
@@ -39,7 +41,7 @@ for program; do
 		echo "FAIL $line (status $status)"
 		grep -av ' \.\.\.passed$' "$log" | tail -n 60
 	else
-		echo "ok   ${line#suite }"
+		echo "ok   ${line#suite }$(slow "$seconds")"
 	fi
 done
 [ -n "$tally" ] && echo "$passed $failed $skipped" >>"$tally"
