@@ -256,7 +256,7 @@ static int run_all(struct bench *b, struct error *err)
 	if (rc)
 		return rc;
 	report_print_table(&b->report, stdout);
-	return b->json ? report_write_json(&b->report, b->json, err) : 0;
+	return report_write(&b->report, b->json, NULL, err);
 }
 
 static bool known_parts(const char *parts)

@@ -280,10 +280,10 @@ static int run_parts(struct batch_session *session)
 			rc = parts[i].run(session);
 	printf("\n");
 	report_print_table(&session->report, stdout);
-	if (rc == 0 && session->json)
-		rc = report_write_json(
-			&session->report, session->json, &session->err);
-	return rc;
+	if (rc)
+		return rc;
+	return report_write(
+		&session->report, session->json, NULL, &session->err);
 }
 
 int batch_main(int argc, char **argv)

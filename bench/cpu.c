@@ -302,11 +302,7 @@ static int run(struct bench *b, struct error *err)
 	report_print_table(&b->report, stdout);
 	printf("\n");
 	report_print_bars(&b->report, stdout);
-	if (b->json)
-		rc = report_write_json(&b->report, b->json, err);
-	if (rc == 0 && b->svg)
-		rc = report_write_svg(&b->report, b->svg, err);
-	return rc;
+	return report_write(&b->report, b->json, b->svg, err);
 }
 
 /* --- options --- */

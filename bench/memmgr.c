@@ -285,11 +285,7 @@ static int run_all(struct bench *b, struct error *err)
 	if (rc)
 		return rc;
 	report_print_table(&b->report, stdout);
-	if (b->json)
-		rc = report_write_json(&b->report, b->json, err);
-	if (rc == 0 && b->svg)
-		rc = report_write_svg(&b->report, b->svg, err);
-	return rc;
+	return report_write(&b->report, b->json, b->svg, err);
 }
 
 static int parse(int argc, char **argv, struct bench *b)

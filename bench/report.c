@@ -186,7 +186,7 @@ static void svg_legend(FILE *out)
 			keys[i].name);
 }
 
-int report_write_svg(
+static int write_svg(
 	const struct report *report, const char *path, struct error *err)
 {
 	FILE *out = fopen(path, "we");
@@ -214,7 +214,7 @@ static void json_number(const char *name, double value, FILE *out)
 		fprintf(out, ", \"%s\": null", name);
 }
 
-int report_write_json(
+static int write_json(
 	const struct report *report, const char *path, struct error *err)
 {
 	FILE *out = fopen(path, "we");
@@ -240,4 +240,12 @@ int report_write_json(
 	}
 	fprintf(out, "\n]\n");
 	return finish(out, path, err);
+}
+
+int report_write(const struct report *report, const char *json, const char *svg,
+	struct error *err)
+{
+	int rc = json ? write_json(report, json, err) : 0;
+
+	return rc == 0 && svg ? write_svg(report, svg, err) : rc;
 }

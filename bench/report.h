@@ -59,10 +59,11 @@ void report_print_table(const struct report *report, FILE *out);
 /* A bar per row: # the value, | the limit, o the peer. */
 void report_print_bars(const struct report *report, FILE *out);
 
-/* The same picture as a file; -EIO with a text. */
-int report_write_svg(
-	const struct report *report, const char *path, struct error *err);
-int report_write_json(
-	const struct report *report, const char *path, struct error *err);
+/*
+ * What a run that reached its end leaves, where a path is given: the rows as
+ * JSON, the bars as a picture; -EIO and the like with a text.
+ */
+int report_write(const struct report *report, const char *json, const char *svg,
+	struct error *err);
 
 #endif

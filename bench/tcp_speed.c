@@ -309,8 +309,8 @@ int tcp_speed_main(int argc, char **argv)
 	}
 	rc = measure(&s, count_max);
 	report_print_table(&s.report, stdout);
-	if (rc == 0 && json)
-		rc = report_write_json(&s.report, json, &s.err);
+	if (rc == 0)
+		rc = report_write(&s.report, json, NULL, &s.err);
 	if (rc) {
 		fprintf(stderr, "heddle-bench tcp: %s\n", s.err.text);
 		return 2;

@@ -336,7 +336,7 @@ static int run_to_file(
 		return 2;
 	}
 	rc = run_all(bench, paths, count);
-	if (path && report_write_json(&bench->report, path, &err)) {
+	if (report_write(&bench->report, path, NULL, &err)) {
 		fprintf(stderr, "text-speed: %s\n", err.text);
 		return 1;
 	}
