@@ -155,7 +155,7 @@ static bool step_ended(void *arg)
 {
 	struct serve *serve = arg;
 	bool goes_on = false;
-	uint64_t until;
+	uint64_t until = 0;
 
 	pthread_mutex_lock(&serve->lock);
 	if (serve->drives && !serve->broken) {

@@ -15,7 +15,7 @@ batch() {
 		>"$work/out" 2>"$work/err"
 }
 batch --eval "$build/heddle-eval" --concurrency 4 --input 20 --output 12 \
-	--streams 2 --long 600 --seconds 8 --json "$work/serve.json"
+	--streams 2 --long 600 --seconds 4 --json "$work/serve.json"
 [ $? -le 1 ]
 verdict batch__measures_every_part $?
 python3 - "$work/serve.json" <<'END' >>"$work/out" 2>>"$work/err"
