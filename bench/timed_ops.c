@@ -36,6 +36,7 @@ static void destroy(struct ops *ops)
 	X(combine, combine_args)                                               \
 	X(add, add_args)                                                       \
 	X(sigmoid_gate, sigmoid_gate_args)                                     \
+	X(chain, chain_args)                                                   \
 	X(gather, gather_args)                                                 \
 	X(sample, sample_args)
 
@@ -118,8 +119,11 @@ static const struct ops_table table = {.name = "timed",
 
 void timed_ops_init(struct timed_ops *timed, struct ops *inner)
 {
-	*timed = (struct timed_ops){.inner = inner};
-	timed->outer = (struct ops){.table = &table, .context = timed};
+	*timed = (struct timed_ops){.inner = inner, .table = table};
+	/* Where the back end has none there is nothing to time. */
+	if (!inner->table->chain)
+		timed->table.chain = NULL;
+	timed->outer = (struct ops){.table = &timed->table, .context = timed};
 }
 
 void timed_ops_clear(struct timed_ops *timed)

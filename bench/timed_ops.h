@@ -26,6 +26,7 @@ static inline uint64_t timed_ops_ticks(void)
 
 struct timed_ops {
 	struct ops outer; /* give this to the forward pass */
+	struct ops_table table; /* outer's */
 	struct ops *inner;
 	bool is_idle; /* operations do nothing: what is left is the host's */
 	uint64_t inside_ticks;

@@ -39,9 +39,16 @@ int forward_create(struct model *model, struct ops *ops,
 	if (!f)
 		return error_set(err, ENOMEM, "no memory for the forward pass");
 	f->model = model;
-	f->ops = ops;
 	f->capacity = *capacity;
 	expert_store_view(model->experts, &f->experts);
+	rc = program_create(ops,
+		(model->config.layer_count + (size_t)2) * PROGRAM_LAYER_BYTES,
+		&f->program);
+	if (rc) {
+		forward_destroy(f);
+		return error_set(err, -rc, "no memory for the forward pass");
+	}
+	f->ops = program_ops(f->program);
 	f->packed = calloc(
 		(size_t)capacity->sequence_count * capacity->table_stride + 1,
 		sizeof(*f->packed));
@@ -61,6 +68,7 @@ void forward_destroy(struct forward *f)
 	if (!f)
 		return;
 	forward_arena_destroy(f);
+	program_destroy(f->program);
 	free(f->packed);
 	free(f);
 }
@@ -278,7 +286,8 @@ static int check_step(
 	return step_check(step, &bounds, err);
 }
 
-static int run_all(struct forward *f, const struct step *step)
+/* Say all operations of the step. */
+static int list_all(struct forward *f, const struct step *step)
 {
 	int rc;
 
@@ -294,6 +303,28 @@ static int run_all(struct forward *f, const struct step *step)
 	if (rc == 0)
 		rc = run_head(f, step->sample_count);
 	return rc ? rc : f->ops->table->fence(f->ops);
+}
+
+/* Arrays have fixed addresses, so a list serves all steps of its shape. */
+static int run_all(struct forward *f, const struct step *step)
+{
+	struct step_shape *known = &f->shape;
+	struct step_shape shape = {.row_count = step->row_count,
+		.sample_count = step->sample_count,
+		.table_stride = f->kv.table_stride,
+		.has_lora = step->has_lora};
+	int rc;
+
+	if (known->row_count != shape.row_count ||
+		known->sample_count != shape.sample_count ||
+		known->table_stride != shape.table_stride ||
+		known->has_lora != shape.has_lora) {
+		program_clear(f->program, shape.row_count);
+		*known = shape;
+		rc = list_all(f, step);
+		assert(rc == 0); /* to write them down cannot fail */
+	}
+	return program_run(f->program);
 }
 
 int forward_run(struct forward *f, struct step *step, struct error *err)

@@ -8,6 +8,7 @@
 #define HEDDLE_ENGINE_FORWARD_PRIVATE_H
 
 #include "engine/forward.h"
+#include "engine/program.h"
 
 /* Arrays of one step on the device, at fixed addresses. */
 struct device_step {
@@ -40,9 +41,17 @@ struct activations {
 	float *inv_freq; /* [rope.dim / 2] */
 };
 
+/* What the list of a step's operations depends on, next to the model. */
+struct step_shape {
+	uint32_t row_count, sample_count, table_stride;
+	bool has_lora;
+};
+
 struct forward {
 	struct model *model;
-	struct ops *ops;
+	struct ops *ops; /* the program's: said now, run by program_run() */
+	struct program *program; /* owned */
+	struct step_shape shape; /* of the program; row_count 0 = none */
 	struct step_capacity capacity;
 	struct device_step device;
 	struct activations act;

@@ -337,6 +337,44 @@ struct sigmoid_gate_args {
 	float *x; /* [R][width] */
 };
 
+/* An operation that goes row by row: a link of a chain. */
+enum row_op_kind {
+	ROW_RMS_NORM,
+	ROW_ROPE,
+	ROW_KV_WRITE,
+	ROW_COMBINE,
+	ROW_ADD,
+	ROW_SIGMOID_GATE,
+	ROW_OP_KIND_COUNT
+};
+
+struct row_op {
+	enum row_op_kind kind;
+	uint32_t group; /* its rows for each row of the chain: the heads of a
+			   norm over heads, else 1 */
+	union {
+		struct rms_norm_args rms_norm;
+		struct rope_args rope;
+		struct kv_write_args kv_write;
+		struct combine_args combine;
+		struct add_args add;
+		struct sigmoid_gate_args sigmoid_gate;
+	} args;
+};
+
+#define OPS_CHAIN_COUNT_MAX 8
+
+/*
+ * Operations one after the other, the same bits as by themselves. What one
+ * reads of another's output is of the same row of the chain (rows r * group ..
+ * of its own), so a row may go through all of them before the next row does.
+ */
+struct chain_args {
+	uint32_t row_count;
+	uint32_t count; /* 1 .. OPS_CHAIN_COUNT_MAX */
+	const struct row_op *list; /* [count], each of row_count * group rows */
+};
+
 /* out[i][:] = x[index[i]][:]. */
 struct gather_args {
 	uint32_t count, width;
@@ -445,6 +483,8 @@ struct ops_table {
 	int (*add)(struct ops *ops, const struct add_args *args);
 	int (*sigmoid_gate)(
 		struct ops *ops, const struct sigmoid_gate_args *args);
+	/* NULL: the back end gains nothing by it. */
+	int (*chain)(struct ops *ops, const struct chain_args *args);
 	int (*gather)(struct ops *ops, const struct gather_args *args);
 	int (*sample)(struct ops *ops, const struct sample_args *args);
 	int (*fence)(struct ops *ops); /* all queued work has ended */

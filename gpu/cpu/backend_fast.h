@@ -106,6 +106,7 @@ int FAST(fast_combine)(struct ops *ops, const struct combine_args *args);
 int FAST(fast_add)(struct ops *ops, const struct add_args *args);
 int FAST(fast_sigmoid_gate)(
 	struct ops *ops, const struct sigmoid_gate_args *args);
+int FAST(fast_chain)(struct ops *ops, const struct chain_args *args);
 int FAST(fast_gather)(struct ops *ops, const struct gather_args *args);
 int FAST(fast_sample)(struct ops *ops, const struct sample_args *args);
 

@@ -4,7 +4,8 @@
  * Rows are independent and each is done by one thread, lane by lane, so
  * nothing here depends on the batch. Sums of squares have sixteen lanes in
  * chunks of FAST_CHUNK. These operations move memory: the cost that decides
- * about threads is bytes at 8 GB/s.
+ * about threads is bytes at 8 GB/s. In a chain they share one pass over the
+ * threads, and a row is still in the cache when the next one takes it up.
  */
 #include <assert.h>
 #include <math.h>
@@ -74,6 +75,15 @@ static void norm_row(
 	}
 }
 
+static uint64_t norm_begin(const void *arg)
+{
+	const struct rms_norm_args *args = arg;
+
+	assert(args->width > 0);
+	assert(args->out != args->x || args->out_stride == args->x_stride);
+	return floats_ns((size_t)args->row_count * args->width);
+}
+
 static void norm_rows(
 	const void *arg, size_t first, size_t end, uint32_t worker)
 {
@@ -83,16 +93,6 @@ static void norm_rows(
 	for (size_t r = first; r < end; r++)
 		norm_row(args, args->x + r * args->x_stride,
 			args->out + r * args->out_stride);
-}
-
-int FAST(fast_rms_norm)(struct ops *ops, const struct rms_norm_args *args)
-{
-	assert(args->width > 0);
-	assert(args->out != args->x || args->out_stride == args->x_stride);
-	workers_run_cost(fast_of(ops)->workers, args->row_count,
-		floats_ns((size_t)args->row_count * args->width), norm_rows,
-		args);
-	return 0;
 }
 
 /* --- rope ------------------------------------------------------------------ */
@@ -161,6 +161,17 @@ static void rope_halves(
 	}
 }
 
+static uint64_t rope_begin(const void *arg)
+{
+	const struct rope_args *args = arg;
+	size_t elements = (size_t)args->rows.count * args->rotary;
+
+	assert(args->rotary % 2 == 0 && args->rotary / 2 <= PAIR_COUNT_MAX);
+	assert(args->head_count <= 1 || args->head_stride >= args->rotary);
+	/* A pair of the table takes some 7 ns. */
+	return 3 * elements + floats_ns(elements * args->head_count);
+}
+
 static void rope_rows(
 	const void *arg, size_t first, size_t end, uint32_t worker)
 {
@@ -182,19 +193,6 @@ static void rope_rows(
 	}
 }
 
-int FAST(fast_rope)(struct ops *ops, const struct rope_args *args)
-{
-	size_t elements = (size_t)args->rows.count * args->rotary;
-
-	assert(args->rotary % 2 == 0 && args->rotary / 2 <= PAIR_COUNT_MAX);
-	assert(args->head_count <= 1 || args->head_stride >= args->rotary);
-	/* A pair of the table takes some 7 ns. */
-	workers_run_cost(fast_of(ops)->workers, args->rows.count,
-		3 * elements + floats_ns(elements * args->head_count),
-		rope_rows, args);
-	return 0;
-}
-
 /* --- kv_write -------------------------------------------------------------- */
 
 static void write_elements(
@@ -211,6 +209,22 @@ static void write_elements(
 		vec_store_bf16(bf16 + i, vec_load(from + i));
 	for (; i < count; i++)
 		bf16[i] = f32_to_bf16(from[i]);
+}
+
+static uint64_t write_begin(const void *arg)
+{
+	const struct kv_write_args *args = arg;
+	const struct kv_view *kv = &args->kv;
+	size_t size = dtype_size(kv->type);
+	size_t width = (size_t)args->key_width + args->value_width;
+
+	kv_check(kv, args->layer);
+	assert(args->key_width * size <= kv->token_stride_bytes);
+	assert(args->value_width == 0 ||
+		(args->key_width * size <= kv->value_offset_bytes &&
+			kv->value_offset_bytes + args->value_width * size <=
+				kv->token_stride_bytes));
+	return floats_ns(2 * width * args->rows.count);
 }
 
 static void write_rows(
@@ -231,23 +245,6 @@ static void write_rows(
 				args->value + r * args->value_stride,
 				args->value_width);
 	}
-}
-
-int FAST(fast_kv_write)(struct ops *ops, const struct kv_write_args *args)
-{
-	const struct kv_view *kv = &args->kv;
-	size_t size = dtype_size(kv->type);
-	size_t width = (size_t)args->key_width + args->value_width;
-
-	kv_check(kv, args->layer);
-	assert(args->key_width * size <= kv->token_stride_bytes);
-	assert(args->value_width == 0 ||
-		(args->key_width * size <= kv->value_offset_bytes &&
-			kv->value_offset_bytes + args->value_width * size <=
-				kv->token_stride_bytes));
-	workers_run_cost(fast_of(ops)->workers, args->rows.count,
-		floats_ns(2 * width * args->rows.count), write_rows, args);
-	return 0;
 }
 
 /* --- element-wise ---------------------------------------------------------- */
@@ -276,21 +273,20 @@ static void combine_row(const struct combine_args *args, size_t row)
 	}
 }
 
+static uint64_t combine_begin(const void *arg)
+{
+	const struct combine_args *args = arg;
+	size_t row_floats = (size_t)args->hidden * (args->topk + 3);
+
+	return floats_ns(row_floats * args->row_count);
+}
+
 static void combine_rows(
 	const void *arg, size_t first, size_t end, uint32_t worker)
 {
 	(void)worker;
 	for (size_t row = first; row < end; row++)
 		combine_row(arg, row);
-}
-
-int FAST(fast_combine)(struct ops *ops, const struct combine_args *args)
-{
-	size_t row_floats = (size_t)args->hidden * (args->topk + 3);
-
-	workers_run_cost(fast_of(ops)->workers, args->row_count,
-		floats_ns(row_floats * args->row_count), combine_rows, args);
-	return 0;
 }
 
 /* The product is rounded before it is added, as the reference does. */
@@ -309,6 +305,13 @@ static void add_row(const struct add_args *args, size_t row)
 	}
 }
 
+static uint64_t add_begin(const void *arg)
+{
+	const struct add_args *args = arg;
+
+	return floats_ns((size_t)args->row_count * args->width * 3);
+}
+
 static void add_rows(const void *arg, size_t first, size_t end, uint32_t worker)
 {
 	(void)worker;
@@ -316,12 +319,11 @@ static void add_rows(const void *arg, size_t first, size_t end, uint32_t worker)
 		add_row(arg, row);
 }
 
-int FAST(fast_add)(struct ops *ops, const struct add_args *args)
+static uint64_t sigmoid_gate_begin(const void *arg)
 {
-	workers_run_cost(fast_of(ops)->workers, args->row_count,
-		floats_ns((size_t)args->row_count * args->width * 3), add_rows,
-		args);
-	return 0;
+	const struct sigmoid_gate_args *args = arg;
+
+	return floats_ns((size_t)args->row_count * args->width * 2);
 }
 
 static void sigmoid_gate_rows(
@@ -345,11 +347,81 @@ static void sigmoid_gate_rows(
 	}
 }
 
+/* --- one by one, and in a chain -------------------------------------------- */
+
+/* What an operation is: begin() checks and says what it costs in ns. */
+static const struct {
+	uint64_t (*begin)(const void *args);
+	workers_fn rows;
+} kinds[ROW_OP_KIND_COUNT] = {
+	[ROW_RMS_NORM] = {norm_begin, norm_rows},
+	[ROW_ROPE] = {rope_begin, rope_rows},
+	[ROW_KV_WRITE] = {write_begin, write_rows},
+	[ROW_COMBINE] = {combine_begin, combine_rows},
+	[ROW_ADD] = {add_begin, add_rows},
+	[ROW_SIGMOID_GATE] = {sigmoid_gate_begin, sigmoid_gate_rows},
+};
+
+static int run_one(
+	struct ops *ops, enum row_op_kind kind, const void *args, size_t rows)
+{
+	workers_run_cost(fast_of(ops)->workers, rows, kinds[kind].begin(args),
+		kinds[kind].rows, args);
+	return 0;
+}
+
+int FAST(fast_rms_norm)(struct ops *ops, const struct rms_norm_args *args)
+{
+	return run_one(ops, ROW_RMS_NORM, args, args->row_count);
+}
+
+int FAST(fast_rope)(struct ops *ops, const struct rope_args *args)
+{
+	return run_one(ops, ROW_ROPE, args, args->rows.count);
+}
+
+int FAST(fast_kv_write)(struct ops *ops, const struct kv_write_args *args)
+{
+	return run_one(ops, ROW_KV_WRITE, args, args->rows.count);
+}
+
+int FAST(fast_combine)(struct ops *ops, const struct combine_args *args)
+{
+	return run_one(ops, ROW_COMBINE, args, args->row_count);
+}
+
+int FAST(fast_add)(struct ops *ops, const struct add_args *args)
+{
+	return run_one(ops, ROW_ADD, args, args->row_count);
+}
+
 int FAST(fast_sigmoid_gate)(
 	struct ops *ops, const struct sigmoid_gate_args *args)
 {
-	workers_run_cost(fast_of(ops)->workers, args->row_count,
-		floats_ns((size_t)args->row_count * args->width * 2),
-		sigmoid_gate_rows, args);
+	return run_one(ops, ROW_SIGMOID_GATE, args, args->row_count);
+}
+
+static void chain_rows(
+	const void *arg, size_t first, size_t end, uint32_t worker)
+{
+	const struct chain_args *args = arg;
+
+	for (uint32_t i = 0; i < args->count; i++) {
+		const struct row_op *op = &args->list[i];
+
+		kinds[op->kind].rows(
+			&op->args, first * op->group, end * op->group, worker);
+	}
+}
+
+int FAST(fast_chain)(struct ops *ops, const struct chain_args *args)
+{
+	uint64_t cost_ns = 0;
+
+	assert(args->count >= 1 && args->count <= OPS_CHAIN_COUNT_MAX);
+	for (uint32_t i = 0; i < args->count; i++)
+		cost_ns += kinds[args->list[i].kind].begin(&args->list[i].args);
+	workers_run_cost(fast_of(ops)->workers, args->row_count, cost_ns,
+		chain_rows, args);
 	return 0;
 }

@@ -38,6 +38,7 @@ static const struct ops_table table = {
 	.combine = FAST(fast_combine),
 	.add = FAST(fast_add),
 	.sigmoid_gate = FAST(fast_sigmoid_gate),
+	.chain = FAST(fast_chain),
 	.gather = FAST(fast_gather),
 	.sample = FAST(fast_sample),
 	.fence = fence,
