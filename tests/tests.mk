@@ -264,6 +264,13 @@ $(B)/tests/test_node_sh: $(B)/heddled $(B)/heddlectl
 	@printf '#!/bin/sh\nexec tests/node.sh $(B)\n' >$@
 	@chmod +x $@
 
+# Cards given to DPDK and taken back, over a /sys of the test's own.
+TESTS += $(B)/tests/test_nic_setup
+$(B)/tests/test_nic_setup:
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/nic_setup.sh\n' >$@
+	@chmod +x $@
+
 # heddled over a port that is polled, in a network of its own.
 dpdk_node = $(addprefix $(B)/tests/test_dpdk_node_,af_packet tap)
 TESTS += $(dpdk_node)
