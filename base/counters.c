@@ -7,6 +7,9 @@
 
 /* 1, 2, 5 per decade, and the fine steps in which tokens follow each other. */
 static const uint64_t bounds_ns[HISTOGRAM_BUCKET_COUNT] = {
+	10 * NS_PER_US,
+	20 * NS_PER_US,
+	50 * NS_PER_US,
 	100 * NS_PER_US,
 	200 * NS_PER_US,
 	500 * NS_PER_US,

@@ -19,9 +19,9 @@
 
 /*
  * Times in buckets, upper bounds in ns below; the last bucket is "more".
- * Fine enough for a fast box: from 0.1 ms on.
+ * Fine enough for a fast box: from 10 us on, as a thread wakes up.
  */
-#define HISTOGRAM_BUCKET_COUNT 28
+#define HISTOGRAM_BUCKET_COUNT 31
 
 struct histogram {
 	uint64_t count;
@@ -106,13 +106,47 @@ struct nic_counters {
 	uint64_t out_lost_neighbor_total;
 	uint64_t segments_in_total, segments_out_total;
 	uint64_t segments_again_total; /* retransmitted */
+	uint64_t port_count; /* gauge: 2 with one that stands by */
 	uint64_t link_up, buffers_used; /* gauges */
 	uint64_t link_changes_total;
-	uint64_t turns_total;
+};
+
+/*
+ * Of the loop of streams, over sockets or over a polled port, by the stages
+ * of a turn: frames taken in; protocol (ours, or what is spent in calls of
+ * the kernel); the role's own work; frames given to the port.
+ */
+enum poll_stage { POLL_RX, POLL_STACK, POLL_FRONT, POLL_TX, POLL_STAGE_COUNT };
+
+struct poll_counters {
+	uint64_t turns_total; /* looks for something to do */
 	uint64_t busy_turns_total; /* with a frame or an event */
+	uint64_t empty_turns_total; /* the others */
+	uint64_t bursts_total; /* looks at the port that found frames */
+	uint64_t stage_ns_total[POLL_STAGE_COUNT];
 	uint64_t slept_ns_total;
 	uint64_t cpu_ns_total; /* of the loop's thread */
-	struct histogram sleep; /* how long the port was not looked at */
+	/* Of tenths of a second without a busy turn: time, and the thread's. */
+	uint64_t idle_ns_total, idle_cpu_ns_total;
+	struct histogram sleep; /* how long nobody looked */
+	struct histogram wake; /* called, or time is up -> runs */
+};
+
+enum capture_state {
+	CAPTURE_NONE,
+	CAPTURE_RUNS,
+	CAPTURE_STOPPED,
+	CAPTURE_FULL, /* it has ended by itself */
+	CAPTURE_FAILED /* so has this one: the file, or the role, is gone */
+};
+
+/* Of the capture that was begun last. `dropped` is the loop's, the rest of
+ * the thread that writes the file. */
+struct capture_counters {
+	uint64_t serial; /* gauge; 0 = there was none */
+	uint64_t state; /* gauge: enum capture_state */
+	uint64_t frames, bytes; /* in the file; from 0 for each capture */
+	uint64_t dropped; /* the thread did not keep up; likewise */
 };
 
 struct front_counters {
@@ -142,7 +176,9 @@ struct front_counters {
 	struct tally output_asked; /* max_tokens, likewise */
 	/* By the entry of base/adapters.h; they sum up to the totals. */
 	struct name_counters names[INSTANCE_COUNT_MAX];
+	struct poll_counters poll;
 	struct nic_counters nic;
+	struct capture_counters capture;
 };
 
 struct engine_counters {

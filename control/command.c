@@ -10,6 +10,8 @@
 #include "control/command.h"
 
 #define COMMAND_WEIGHT_MAX ADAPTER_WEIGHT_MAX
+#define COMMAND_BYTES_MIN UINT64_C(4096)
+#define COMMAND_BYTES_MAX (UINT64_C(1) << 40)
 _Static_assert(COMMAND_NAME_BYTES == ADAPTER_NAME_BYTES, "a name fits");
 
 static const struct command_spec specs[COMMAND_ID_COUNT] = {
@@ -63,6 +65,16 @@ static const struct command_spec specs[COMMAND_ID_COUNT] = {
 	[COMMAND_ADAPTER_WEIGHT] = {"adapter weight", "NAME W", NULL,
 		"Change its share, 1 to 1000, from the next step on.", 2, 0,
 		true},
+	[COMMAND_CAPTURE_START] = {"capture start", "FILE [--max-bytes N]",
+		NULL,
+		"Write the frames of the port (nic: dpdk) to a new file, as "
+		"tcpdump reads it; 64 MiB at most unless N says otherwise.",
+		COMMAND_WORDS_PATH, COMMAND_FLAG_MAX_BYTES, false},
+	[COMMAND_CAPTURE_STOP] = {"capture stop", NULL, NULL,
+		"End it; the file is whole when this answers.", 0, 0, false},
+	[COMMAND_CAPTURE_SHOW] = {"capture show", NULL, NULL,
+		"Show the last capture: file, frames, what was dropped.", 0, 0,
+		false},
 };
 
 const struct command_spec *command_spec(enum command_id id)
@@ -230,6 +242,7 @@ static const struct {
 	{"--now", COMMAND_FLAG_NOW},
 	{"--drain", COMMAND_FLAG_DRAIN},
 	{"--no-wait", COMMAND_FLAG_NO_WAIT},
+	{"--max-bytes", COMMAND_FLAG_MAX_BYTES},
 };
 
 #define FLAG_COUNT (sizeof(flags) / sizeof(flags[0]))
@@ -238,7 +251,8 @@ bool command_is_flag(const char *word, bool *out_value)
 {
 	for (size_t i = 0; i < FLAG_COUNT; i++)
 		if (strcmp(flags[i].word, word) == 0) {
-			*out_value = flags[i].flag == COMMAND_FLAG_WEIGHT;
+			*out_value = flags[i].flag == COMMAND_FLAG_WEIGHT ||
+				     flags[i].flag == COMMAND_FLAG_MAX_BYTES;
 			return true;
 		}
 	return false;
@@ -273,6 +287,27 @@ err_range:
 		COMMAND_WEIGHT_MAX);
 }
 
+/* Up to a terabyte. */
+static int take_bytes(struct word word, uint64_t *out, struct error *err)
+{
+	uint64_t value = 0;
+
+	for (size_t i = 0; i < word.length; i++) {
+		if (word.text[i] < '0' || word.text[i] > '9')
+			value = COMMAND_BYTES_MAX;
+		value = 10 * value + (uint64_t)(word.text[i] - '0');
+		if (value > COMMAND_BYTES_MAX)
+			break;
+	}
+	if (value < COMMAND_BYTES_MIN || value > COMMAND_BYTES_MAX)
+		return error_set(err, EINVAL,
+			"--max-bytes takes a number from %llu to %llu",
+			(unsigned long long)COMMAND_BYTES_MIN,
+			(unsigned long long)COMMAND_BYTES_MAX);
+	*out = value;
+	return 0;
+}
+
 static int take_word(struct word word, char *out, size_t size, const char *what,
 	struct error *err)
 {
@@ -292,7 +327,7 @@ static int take_word(struct word word, char *out, size_t size, const char *what,
 static int take_operand(struct word word, uint32_t number,
 	struct command_call *out, struct error *err)
 {
-	if (number == 0)
+	if (number == 0 && specs[out->id].words != COMMAND_WORDS_PATH)
 		return take_word(
 			word, out->name, sizeof(out->name), "the name", err);
 	if (specs[out->id].weighs)
@@ -307,27 +342,34 @@ static int take_words(const struct word *words, uint32_t count,
 	struct command_call *out, struct error *err)
 {
 	const struct command_spec *spec = &specs[out->id];
+	uint32_t wanted = spec->words == COMMAND_WORDS_PATH ? 1 : spec->words;
 	uint32_t seen = 0;
+	bool value;
 	int rc = 0;
 
 	for (uint32_t i = 0; rc == 0 && i < count; i++) {
 		unsigned flag = find_flag(spec, words[i]);
 
 		out->flags |= flag;
+		value = flag == COMMAND_FLAG_WEIGHT ||
+			flag == COMMAND_FLAG_MAX_BYTES;
+		if (value && i + 1 == count)
+			return error_set(err, EINVAL, "%.*s takes a number",
+				(int)words[i].length, words[i].text);
 		if (flag == COMMAND_FLAG_WEIGHT)
-			rc = i + 1 < count ? take_weight(words[++i], "--weight",
-						     &out->weight, err)
-					   : error_set(err, EINVAL,
-						     "--weight takes a number");
+			rc = take_weight(
+				words[++i], "--weight", &out->weight, err);
+		else if (value)
+			rc = take_bytes(words[++i], &out->max_bytes, err);
 		if (flag)
 			continue;
 		if ((!words[i].quoted && words[i].text[0] == '-') ||
-			seen == spec->words)
+			seen == wanted)
 			return error_set(err, EINVAL, "%s takes %s", spec->name,
 				spec->argument);
 		rc = take_operand(words[i], seen++, out, err);
 	}
-	if (rc == 0 && seen < spec->words)
+	if (rc == 0 && seen < wanted)
 		return error_set(
 			err, EINVAL, "%s takes %s", spec->name, spec->argument);
 	return rc;
@@ -470,12 +512,12 @@ static void print_text(const struct command_answer *answer, FILE *out)
 {
 	if (error_is_set(&answer->err))
 		fprintf(out, "error: %s\n", answer->err.text);
-	else if (answer->text)
-		fputs(answer->text, out);
+	else if (!answer->text && !answer->json)
+		fputs("ok\n", out);
 	else if (answer->json)
 		print_members(answer->json, "", out);
-	else
-		fputs("ok\n", out);
+	if (answer->text && !error_is_set(&answer->err))
+		fputs(answer->text, out);
 }
 
 static void print_json(const struct command_answer *answer, FILE *out)

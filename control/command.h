@@ -46,8 +46,13 @@ enum command_id {
 	COMMAND_ADAPTER_PIN,
 	COMMAND_ADAPTER_UNPIN,
 	COMMAND_ADAPTER_WEIGHT,
+	COMMAND_CAPTURE_START,
+	COMMAND_CAPTURE_STOP,
+	COMMAND_CAPTURE_SHOW,
 	COMMAND_ID_COUNT
 };
+
+#define COMMAND_WORDS_PATH 3 /* of a command: a path alone */
 
 /* What may stand behind a command's words. */
 enum command_flag {
@@ -55,7 +60,8 @@ enum command_flag {
 	COMMAND_FLAG_WEIGHT = 2,
 	COMMAND_FLAG_NOW = 4,
 	COMMAND_FLAG_DRAIN = 8,
-	COMMAND_FLAG_NO_WAIT = 16
+	COMMAND_FLAG_NO_WAIT = 16,
+	COMMAND_FLAG_MAX_BYTES = 32
 };
 
 struct command_spec {
@@ -63,7 +69,8 @@ struct command_spec {
 	const char *argument; /* what follows, in help; NULL = nothing */
 	const char *choices; /* "a b c" that it may be */
 	const char *help;
-	uint32_t words; /* 0, 1: a name, 2: a name and a path */
+	/* 0, 1: a name, 2: a name and a path, COMMAND_WORDS_PATH */
+	uint32_t words;
 	unsigned flags; /* enum command_flag that it takes */
 	bool weighs; /* of two words the second is a weight */
 };
@@ -82,6 +89,7 @@ struct command_call {
 	size_t path_at, path_length; /* how it stands in the line */
 	unsigned flags; /* enum command_flag */
 	uint32_t weight; /* 0 = not given */
+	uint64_t max_bytes; /* 0 = not given */
 	uint64_t ticket; /* whom control_socket_answer() is for */
 };
 
@@ -103,7 +111,8 @@ bool command_quote(const char *word, char *out, size_t size);
 /* What a handler gives back; zeroed = "ok". */
 struct command_answer {
 	json_t *json; /* owned; NULL = {"ok": true} */
-	char *text; /* owned, malloc()ed; NULL = made of json */
+	char *text; /* owned, malloc()ed; NULL = made of json alone; with both,
+		       as text json's lines come first */
 	struct error err; /* set: the command failed */
 	bool later; /* control_socket_answer() follows */
 };

@@ -127,6 +127,7 @@ static enum status run_once(const struct request *request, char *answer)
 
 struct sample {
 	double requests, tokens, sent;
+	double busy, cpu_ms; /* of the dataplane's loop */
 };
 
 static double number(const json_t *object, const char *key)
@@ -139,12 +140,13 @@ static void print_row(const json_t *now, const struct sample *before,
 {
 	const json_t *first = json_object_get(now, "first_token");
 	const json_t *inter = json_object_get(now, "inter_token");
+	const json_t *poll = json_object_get(now, "poll");
 
 	if (row % HEADER_EVERY == 0)
 		puts("  conns running waiting    req/s      tok/s     MB/s "
-		     "ttft-p50 ttft-p99  itl-p50  itl-p99");
+		     "ttft-p50 ttft-p99  itl-p50  itl-p99  turns/s   cpu%");
 	printf("%7.0f %7.0f %7.0f %8.1f %10.1f %8.2f %8.1f %8.1f %8.1f "
-	       "%8.1f\n",
+	       "%8.1f %8.0f %6.1f\n",
 		number(now, "connections"), number(now, "running"),
 		number(now, "waiting"),
 		(number(now, "requests_total") - before->requests) / seconds,
@@ -152,7 +154,9 @@ static void print_row(const json_t *now, const struct sample *before,
 		(number(now, "sent_bytes_total") - before->sent) / seconds /
 			1e6,
 		number(first, "p50_below_ms"), number(first, "p99_below_ms"),
-		number(inter, "p50_below_ms"), number(inter, "p99_below_ms"));
+		number(inter, "p50_below_ms"), number(inter, "p99_below_ms"),
+		(number(poll, "busy_turns_total") - before->busy) / seconds,
+		(number(poll, "cpu_ms") - before->cpu_ms) / seconds / 10);
 	fflush(stdout);
 }
 
@@ -178,7 +182,10 @@ static enum status watch(const struct request *request, char *answer)
 				row - 1);
 		before = (struct sample){number(json, "requests_total"),
 			number(json, "output_tokens_total"),
-			number(json, "sent_bytes_total")};
+			number(json, "sent_bytes_total"),
+			number(json_object_get(json, "poll"),
+				"busy_turns_total"),
+			number(json_object_get(json, "poll"), "cpu_ms")};
 		json_decref(json);
 		last = now;
 		nanosleep(&second, NULL);

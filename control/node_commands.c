@@ -121,8 +121,7 @@ static void info(const struct node *node, struct command_answer *answer)
 
 /* --- stat ---------------------------------------------------------------------------- */
 
-/* Upper bound of the bucket in which the share of values lies, in ms. */
-static double percentile_ms(const struct histogram *histogram, double share)
+double node_percentile_ms(const struct histogram *histogram, double share)
 {
 	uint64_t count[HISTOGRAM_BUCKET_COUNT], total = 0, seen = 0;
 
@@ -140,7 +139,7 @@ static double percentile_ms(const struct histogram *histogram, double share)
 	       (double)NS_PER_MS;
 }
 
-static json_t *latency(const struct histogram *histogram)
+json_t *node_latency_json(const struct histogram *histogram)
 {
 	uint64_t count = counter_read(&histogram->count);
 	json_t *out = json_object();
@@ -151,8 +150,10 @@ static json_t *latency(const struct histogram *histogram)
 	put(out, "mean_ms",
 		json_real((double)counter_read(&histogram->sum_ns) /
 			  (double)count / (double)NS_PER_MS));
-	put(out, "p50_below_ms", json_real(percentile_ms(histogram, 0.50)));
-	put(out, "p99_below_ms", json_real(percentile_ms(histogram, 0.99)));
+	put(out, "p50_below_ms",
+		json_real(node_percentile_ms(histogram, 0.50)));
+	put(out, "p99_below_ms",
+		json_real(node_percentile_ms(histogram, 0.99)));
 	return out;
 }
 
@@ -185,10 +186,10 @@ static void stat_front(const struct node *node, json_t *out)
 	put_count(out, "sent_bytes_total", counter_read(&c->sent_bytes_total));
 	put_count(out, "slots_used", counter_read(&c->slots_used));
 	put_count(out, "pages_used", counter_read(&c->pages_used));
-	put(out, "first_token", latency(&c->first_token));
-	put(out, "inter_token", latency(&c->inter_token));
-	put(out, "end_to_end", latency(&c->end_to_end));
-	put(out, "token_to_socket", latency(&c->token_to_socket));
+	put(out, "first_token", node_latency_json(&c->first_token));
+	put(out, "inter_token", node_latency_json(&c->inter_token));
+	put(out, "end_to_end", node_latency_json(&c->end_to_end));
+	put(out, "token_to_socket", node_latency_json(&c->token_to_socket));
 }
 
 static void stat_engines(const struct node *node, json_t *out)
@@ -208,11 +209,25 @@ static void stat_engines(const struct node *node, json_t *out)
 	put_count(out, "steps_total", steps);
 }
 
-static void stat(const struct node *node, struct command_answer *answer)
+static void stat(
+	const struct node *node, bool json, struct command_answer *answer)
 {
+	size_t length = 0;
+	FILE *out;
+
 	answer->json = json_object();
 	stat_engines(node, answer->json);
 	stat_front(node, answer->json);
+	put(answer->json, "poll", node_poll_json(node));
+	if (node->setup.front.polled)
+		put(answer->json, "nic", node_nic_json(node));
+	if (json)
+		return;
+	out = open_memstream(&answer->text, &length);
+	if (out) {
+		node_poll_table(node, out);
+		(void)fclose(out);
+	}
 }
 
 /* --- the others ------------------------------------------------------------------------ */
@@ -277,7 +292,7 @@ void node_command(void *arg, const struct command_call *call,
 		info(node, answer);
 		break;
 	case COMMAND_STAT:
-		stat(node, answer);
+		stat(node, call->json, answer);
 		break;
 	case COMMAND_CONFIG_SHOW:
 		config_show(node, call->json, answer);
@@ -305,6 +320,11 @@ void node_command(void *arg, const struct command_call *call,
 	case COMMAND_ADAPTER_UNPIN:
 	case COMMAND_ADAPTER_WEIGHT:
 		node_adapters_command(node, call, answer);
+		break;
+	case COMMAND_CAPTURE_START:
+	case COMMAND_CAPTURE_STOP:
+	case COMMAND_CAPTURE_SHOW:
+		node_capture_command(node, call, answer);
 		break;
 	case COMMAND_ID_COUNT:
 		assert(call->id < COMMAND_ID_COUNT);

@@ -41,6 +41,14 @@ struct node_role {
 	char last_end[ERROR_TEXT_BYTES]; /* why the last life ended */
 };
 
+/* Of the port's frames: the last one that was asked for. */
+struct node_capture {
+	char path[COMMAND_LINE_BYTES_MAX]; /* "" = none */
+	uint64_t serial, max_bytes;
+	uint64_t ticket; /* of who waits for the role; 0 = nobody */
+	bool starts; /* it waits for a start */
+};
+
 struct node {
 	const struct command_line *line; /* borrowed */
 	struct options *options; /* borrowed, changed by reload */
@@ -54,6 +62,7 @@ struct node {
 	/* answers for clients that the dataplane did not take yet */
 	struct role_message asks[FRONT_ASK_COUNT_MAX];
 	uint32_t ask_count;
+	struct node_capture capture;
 	struct notify notify;
 	int epoll_fd, signal_fd;
 	enum node_state state;
@@ -120,8 +129,27 @@ void node_adapters_show(const struct node *node, const char *name,
 void node_adapters_mem(
 	const struct node *node, bool json, struct command_answer *answer);
 
+/* --- node_capture.c ------------------------------------------------------------- */
+
+/* COMMAND_CAPTURE_... */
+void node_capture_command(struct node *node, const struct command_call *call,
+	struct command_answer *answer);
+/* The dataplane's answer; it has ended and gives none. */
+void node_capture_heard(struct node *node, const struct role_message *message);
+void node_capture_lost(struct node *node);
+
+/* --- node_poll.c ---------------------------------------------------------------- */
+
+/* Of the dataplane's loop; of a port of our own. */
+json_t *node_poll_json(const struct node *node);
+json_t *node_nic_json(const struct node *node);
+void node_poll_table(const struct node *node, FILE *out);
+
 /* --- node_commands.c ------------------------------------------------------------ */
 
 control_handler node_command;
+/* Upper bound of the bucket in which the share of values lies. */
+double node_percentile_ms(const struct histogram *histogram, double share);
+json_t *node_latency_json(const struct histogram *histogram);
 
 #endif

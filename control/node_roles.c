@@ -379,6 +379,8 @@ void node_role_ended(struct node *node, struct node_role *role)
 	role->pid = 0;
 	role->ready = false;
 	__atomic_store_n(&beat->state, (uint32_t)BEAT_DEAD, __ATOMIC_RELEASE);
+	if (role->kind == ROLE_FRONT)
+		node_capture_lost(node);
 	if (expected) {
 		if (role->kind != ROLE_FRONT)
 			adapters_rank_up(node->adapters, role->rank, false);
@@ -435,6 +437,8 @@ void node_role_heard(struct node *node, struct node_role *role)
 			node_adapters_heard(node, role, &message);
 		else if (message.kind == ROLE_ASK)
 			node_adapters_asked(node, role, &message);
+		else if (message.kind == ROLE_CAPTURE_ANSWER)
+			node_capture_heard(node, &message);
 	}
 }
 

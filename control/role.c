@@ -176,6 +176,23 @@ static int ask_control(void *arg, const struct front_ask *ask)
 	return role_send_message(role->setup.channel_fd, &message, NULL);
 }
 
+static void capture(struct role *role, const struct role_message *message,
+	struct role_fds *fds)
+{
+	struct role_message answer = {.kind = ROLE_CAPTURE_ANSWER};
+	struct error err = {0};
+
+	if (fds->count == 1) {
+		fds->count = 0; /* it is taken */
+		answer.rc = front_capture_start(role->front, fds->fd[0],
+			message->bytes, message->id, &err);
+	} else {
+		answer.rc = front_capture_stop(role->front, &err);
+	}
+	snprintf(answer.text, sizeof(answer.text), "%s", err.text);
+	role_outbox_put(role->outbox, &answer);
+}
+
 static void *listen_to_control(void *arg)
 {
 	struct role *role = arg;
@@ -195,6 +212,8 @@ static void *listen_to_control(void *arg)
 		else if (message.kind == ROLE_ASK_ANSWER && role->front)
 			front_control_answer(role->front, message.id,
 				message.rc, message.text);
+		else if (message.kind == ROLE_CAPTURE && role->front)
+			capture(role, &message, &fds);
 		role_fds_close(&fds);
 	}
 	return NULL;
@@ -273,7 +292,11 @@ static int run_front(struct role *role, struct error *err)
 	front_set_control(
 		role->front, &(struct front_control){role, ask_control});
 	rc = start_listening(role, err);
-	return rc ? rc : front_run(role->front, err);
+	if (rc == 0)
+		rc = front_run(role->front, err);
+	/* The file of a capture is whole. */
+	(void)front_capture_stop(role->front, NULL);
+	return rc;
 }
 
 static int run_cpu(

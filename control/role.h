@@ -69,7 +69,10 @@ enum role_message_kind {
 	ROLE_ADAPTER_ANSWER, /* of a rank: what, instance, serial, rc, text */
 	ROLE_ASK, /* of the dataplane, for a client: what, id, inplace, name
 		     and in text the path */
-	ROLE_ASK_ANSWER /* to the dataplane: id, rc = HTTP status, text */
+	ROLE_ASK_ANSWER, /* to the dataplane: id, rc = HTTP status, text */
+	ROLE_CAPTURE, /* to the dataplane: id = serial and bytes, with the
+			 file's descriptor; without one: stop */
+	ROLE_CAPTURE_ANSWER /* of the dataplane: rc, text */
 };
 
 #define ROLE_TEXT_BYTES 1024
@@ -84,6 +87,7 @@ struct role_message {
 	int32_t rc;
 	uint32_t inplace;
 	uint64_t id;
+	uint64_t bytes;
 	char name[ADAPTER_NAME_BYTES];
 	char text[ROLE_TEXT_BYTES];
 };

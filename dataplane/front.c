@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "dataplane/front_private.h"
 
@@ -236,6 +237,7 @@ void front_destroy(struct front *front)
 	/* Nobody wakes the loop any more. Its last events find the front. */
 	if (front->loop.ops)
 		front->loop.ops->destroy(&front->loop);
+	capture_destroy(front->capture);
 	if (front->exchanges)
 		release_exchanges(front);
 	for (uint32_t i = 0; i < front->worker_started; i++)
@@ -417,6 +419,23 @@ void front_stop(struct front *front)
 {
 	__atomic_add_fetch(&front->stop_count, 1, __ATOMIC_ACQ_REL);
 	front->loop.ops->wake(&front->loop);
+}
+
+int front_capture_start(struct front *front, int fd, uint64_t max_bytes,
+	uint64_t serial, struct error *err)
+{
+	if (front->capture)
+		return capture_start(
+			front->capture, fd, max_bytes, serial, err);
+	close(fd);
+	return error_set(err, ENOTSUP, "there is no port of our own");
+}
+
+int front_capture_stop(struct front *front, struct error *err)
+{
+	if (front->capture)
+		return capture_stop(front->capture, err);
+	return error_set(err, ENOTSUP, "there is no port of our own");
 }
 
 int front_reload(

@@ -183,6 +183,14 @@ void front_set_control(
 void front_control_answer(
 	struct front *front, uint64_t id, int status, const char *text);
 
+/*
+ * Frames of a port of our own into a file: as capture.h, which see. Any
+ * thread. -ENOTSUP: the kernel has the frames.
+ */
+int front_capture_start(struct front *front, int fd, uint64_t max_bytes,
+	uint64_t serial, struct error *err);
+int front_capture_stop(struct front *front, struct error *err);
+
 /* NULL is allowed. */
 void front_destroy(struct front *front);
 

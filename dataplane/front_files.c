@@ -110,6 +110,7 @@ static void fill_config(
 			.total_bytes = streams *
 				       (FRONT_SEND_BYTES + FRONT_RECEIVE_BYTES),
 			.user_timeout_ns = setup->limits.stall_timeout_ns},
+		.poll = &front->counters->poll,
 		.handler = front_on_event,
 		.arg = front};
 	for (uint32_t i = 0; i < setup->listener_count; i++)
@@ -155,9 +156,13 @@ static int open_polled(struct front *front,
 		.listener_count = setup->listener_count,
 		.limits = kernel->limits,
 		.counters = &front->counters->nic,
+		.poll = kernel->poll,
 		.handler = kernel->handler,
 		.arg = kernel->arg};
 
+	if (capture_create(&front->counters->capture, &front->capture))
+		return error_set(err, ENOMEM, "no memory for captures");
+	config.capture = front->capture;
 	for (uint32_t i = 0; i < setup->listener_count; i++)
 		config.listeners[i] = (struct stream_nic_listener){
 			setup->listeners[i].fd, setup->listeners[i].tcp_port};

@@ -206,6 +206,7 @@ struct front {
 	struct http_limits http_limits;
 	const struct segment *segment; /* borrowed */
 	struct stream_loop loop;
+	struct capture *capture; /* owned; NULL without a port of our own */
 	struct tokenizer *tok;
 	struct chat_template *chat;
 	struct text_shared shared;

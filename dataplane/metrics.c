@@ -73,6 +73,17 @@ static void tagged(const struct page *page, const char *name, const char *tag,
 	api_text_puts(page->out, "\n");
 }
 
+/* stage NULL = it has none. */
+static void seconds(const struct page *page, const char *name,
+	const char *stage, uint64_t ns)
+{
+	api_text_puts(page->out, name);
+	labels(page, 0);
+	if (stage)
+		api_text_printf(page->out, ",stage=\"%s\"", stage);
+	api_text_printf(page->out, "} %.12g\n", (double)ns / (double)NS_PER_S);
+}
+
 /* --- histograms ----------------------------------------------------------------- */
 
 /* One line of a distribution: `sum` values up to `bound`. */
@@ -304,6 +315,8 @@ static void write_outcomes(const struct page *page)
 #define NIC(field) offsetof(struct nic_counters, field)
 
 static const struct front_metric nic_words[] = {
+	{"heddle_nic_ports", "gauge", "Ports, with one that stands by.",
+		NIC(port_count)},
 	{"heddle_nic_link_up", "gauge", "1: the port has a link.",
 		NIC(link_up)},
 	{"heddle_nic_link_changes_total", "counter", "Links gained and lost.",
@@ -324,11 +337,6 @@ static const struct front_metric nic_words[] = {
 		NIC(segments_out_total)},
 	{"heddle_tcp_again_total", "counter", "TCP segments sent again.",
 		NIC(segments_again_total)},
-	{"heddle_poll_turns_total", "counter", "Looks at the port.",
-		NIC(turns_total)},
-	{"heddle_poll_busy_turns_total", "counter",
-		"Looks that found a frame or led to an event.",
-		NIC(busy_turns_total)},
 };
 
 static const struct front_metric nic_losses[] = {
@@ -342,13 +350,29 @@ static const struct front_metric nic_losses[] = {
 	{"out_neighbor", NULL, NULL, NIC(out_lost_neighbor_total)},
 };
 
-static const struct front_metric nic_times[] = {
-	{"heddle_poll_slept_seconds", "counter",
-		"Time between looks in which the thread slept.",
-		NIC(slept_ns_total)},
-	{"heddle_poll_cpu_seconds", "counter",
-		"Processor time of the thread that polls.", NIC(cpu_ns_total)},
+#define CAPTURE(field) offsetof(struct capture_counters, field)
+
+static const struct front_metric capture_words[] = {
+	{"heddle_capture_frames", "gauge", "Frames in the last capture.",
+		CAPTURE(frames)},
+	{"heddle_capture_bytes", "gauge", "Bytes of its file.", CAPTURE(bytes)},
+	{"heddle_capture_dropped", "gauge",
+		"Frames that it lost, because the file was too slow.",
+		CAPTURE(dropped)},
 };
+
+static void write_capture(const struct page *page)
+{
+	const struct capture_counters *capture =
+		&segment_front_counters(page->segment)->capture;
+
+	for (size_t i = 0; i < COUNT(capture_words); i++) {
+		const struct front_metric *m = &capture_words[i];
+
+		head(page, m->name, m->type, m->help);
+		sample(page, m->name, 0, counter_read(at(capture, m->offset)));
+	}
+}
 
 static void write_nic(const struct page *page)
 {
@@ -356,7 +380,7 @@ static void write_nic(const struct page *page)
 		&segment_front_counters(page->segment)->nic;
 
 	/* The kernel carries the bytes. */
-	if (counter_read(&nic->turns_total) == 0)
+	if (counter_read(&nic->port_count) == 0)
 		return;
 	for (size_t i = 0; i < COUNT(nic_words); i++) {
 		const struct front_metric *m = &nic_words[i];
@@ -370,19 +394,86 @@ static void write_nic(const struct page *page)
 		tagged(page, "heddle_nic_lost_total", "where",
 			nic_losses[i].name,
 			counter_read(at(nic, nic_losses[i].offset)));
-	for (size_t i = 0; i < COUNT(nic_times); i++) {
-		const struct front_metric *m = &nic_times[i];
-		uint64_t ns = counter_read(at(nic, m->offset));
+	write_capture(page);
+}
 
-		api_text_printf(page->out,
-			"# HELP %s_total %s\n# TYPE %s_total %s\n", m->name,
-			m->help, m->name, m->type);
-		total(page, m->name, "total", 0, (double)ns / (double)NS_PER_S);
+/* --- the loop's ------------------------------------------------------------------ */
+
+#define POLL(field) offsetof(struct poll_counters, field)
+
+static const struct front_metric poll_words[] = {
+	{"heddle_poll_turns_total", "counter", "Looks for something to do.",
+		POLL(turns_total)},
+	{"heddle_poll_busy_turns_total", "counter",
+		"Looks that found a frame or led to an event.",
+		POLL(busy_turns_total)},
+	{"heddle_poll_empty_turns_total", "counter",
+		"Looks that found nothing.", POLL(empty_turns_total)},
+	{"heddle_poll_bursts_total", "counter",
+		"Looks at the port that found frames.", POLL(bursts_total)},
+};
+
+static const struct front_metric poll_times[] = {
+	{"heddle_poll_slept_seconds_total", "counter",
+		"Time between looks in which the thread slept.",
+		POLL(slept_ns_total)},
+	{"heddle_poll_cpu_seconds_total", "counter",
+		"Processor time of the thread that polls.", POLL(cpu_ns_total)},
+	{"heddle_poll_idle_seconds_total", "counter",
+		"Time without work, in tenths of a second.",
+		POLL(idle_ns_total)},
+	{"heddle_poll_idle_cpu_seconds_total", "counter",
+		"Processor time of the thread in them.",
+		POLL(idle_cpu_ns_total)},
+};
+
+static const struct front_metric poll_histograms[] = {
+	{"heddle_poll_sleep_seconds", "histogram",
+		"How long nobody looked: what a frame may have waited for "
+		"where it cannot end the sleep.",
+		POLL(sleep)},
+	{"heddle_poll_wake_seconds", "histogram",
+		"From when the thread is called, or its time is up, until it "
+		"runs.",
+		POLL(wake)},
+};
+
+static const char *const stage_names[POLL_STAGE_COUNT] = {
+	[POLL_RX] = "rx",
+	[POLL_STACK] = "stack",
+	[POLL_FRONT] = "front",
+	[POLL_TX] = "tx",
+};
+
+static void write_poll(const struct page *page)
+{
+	static const char stage[] = "heddle_poll_stage_seconds_total";
+	const struct poll_counters *poll =
+		&segment_front_counters(page->segment)->poll;
+
+	for (size_t i = 0; i < COUNT(poll_words); i++) {
+		const struct front_metric *m = &poll_words[i];
+
+		head(page, m->name, m->type, m->help);
+		sample(page, m->name, 0, counter_read(at(poll, m->offset)));
 	}
-	head(page, "heddle_poll_sleep_seconds", "histogram",
-		"How long the port was not looked at: what a frame may have "
-		"waited for.");
-	histogram(page, "heddle_poll_sleep_seconds", 0, &nic->sleep);
+	for (size_t i = 0; i < COUNT(poll_times); i++) {
+		const struct front_metric *m = &poll_times[i];
+
+		head(page, m->name, m->type, m->help);
+		seconds(page, m->name, NULL, counter_read(at(poll, m->offset)));
+	}
+	head(page, stage, "counter",
+		"Time of the thread that polls, by stage of its turn.");
+	for (int i = 0; i < POLL_STAGE_COUNT; i++)
+		seconds(page, stage, stage_names[i],
+			counter_read(&poll->stage_ns_total[i]));
+	for (size_t i = 0; i < COUNT(poll_histograms); i++) {
+		const struct front_metric *m = &poll_histograms[i];
+
+		head(page, m->name, m->type, m->help);
+		histogram(page, m->name, 0, at(poll, m->offset));
+	}
 }
 
 /* --- the engines' -------------------------------------------------------------------
@@ -627,6 +718,7 @@ void metrics_write(const struct front_model *model,
 	write_front(&page);
 	write_names(&page);
 	write_outcomes(&page);
+	write_poll(&page);
 	write_nic(&page);
 	write_engines(&page);
 	write_adapters(&page);

@@ -139,12 +139,12 @@ static int first_core(const cpu_set_t *cores)
  */
 static bool has_folder(void)
 {
-	const char *base = getenv("XDG_RUNTIME_DIR");
+	const char *base = getenv("RUNTIME_DIRECTORY"); /* systemd's */
 	char path[ARGUMENT_BYTES];
 
-	if (getuid() == 0)
-		base = "/var/run";
-	else if (!base)
+	if (!base)
+		base = getuid() == 0 ? "/var/run" : getenv("XDG_RUNTIME_DIR");
+	if (!base)
 		base = "/tmp";
 	snprintf(path, sizeof(path), "%s/dpdk", base);
 	(void)mkdir(path, 0700);
@@ -152,7 +152,7 @@ static bool has_folder(void)
 }
 
 static void fill(struct arguments *a, const struct nic_config *config,
-	size_t memory_bytes, int core)
+	size_t memory_bytes, int core, bool telemetry)
 {
 	bool card = nic_eal_is_card(config->device);
 
@@ -171,7 +171,7 @@ static void fill(struct arguments *a, const struct nic_config *config,
 		add(a, "--no-shconf");
 	}
 	add(a, "--iova-mode=va");
-	if (!has_folder())
+	if (!telemetry)
 		add(a, "--no-telemetry");
 	if (card)
 		add(a, "--allow=%s", config->device);
@@ -185,6 +185,7 @@ int nic_eal_start(
 	struct arguments arguments;
 	char cause[LINE_BYTES];
 	cpu_set_t cores;
+	bool telemetry;
 	int rc;
 
 	if (eal.started)
@@ -196,7 +197,8 @@ int nic_eal_start(
 	}
 	CPU_ZERO(&cores);
 	(void)sched_getaffinity(0, sizeof(cores), &cores);
-	fill(&arguments, config, memory_bytes, first_core(&cores));
+	telemetry = has_folder();
+	fill(&arguments, config, memory_bytes, first_core(&cores), telemetry);
 	rc = rte_eal_init(arguments.count, arguments.list);
 	/* It has put this thread on its one core; whom we start comes after. */
 	if (CPU_COUNT(&cores) > 0)
@@ -213,5 +215,8 @@ int nic_eal_start(
 				  "memory only");
 	}
 	eal.started = true;
+	if (telemetry)
+		log_info("DPDK's telemetry: %s/dpdk_telemetry.v2",
+			rte_eal_get_runtime_dir());
 	return 0;
 }

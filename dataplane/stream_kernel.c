@@ -173,10 +173,38 @@ static void reap(struct stream_kernel *k)
 	}
 }
 
+struct instants {
+	struct mono begun, entered, left; /* the turn; the kernel's part */
+	uint64_t wait_ns; /* until when it was to wait */
+};
+
+static void count(struct stream_kernel *k, const struct instants *at)
+{
+	struct poll_meter *meter = &k->meter;
+	struct mono now;
+
+	if (!meter->out)
+		return;
+	now = mono_now();
+	meter->turns++;
+	meter->busy += k->event_count > 0;
+	if (at->wait_ns > at->begun.ns)
+		poll_meter_slept(meter, at->entered, (struct mono){at->wait_ns},
+			at->left);
+	else
+		poll_meter_add(
+			meter, POLL_STACK, mono_diff(at->left, at->entered));
+	poll_meter_add(meter, POLL_FRONT,
+		mono_diff(at->entered, at->begun) + mono_diff(now, at->left));
+	if (poll_meter_due(meter, now))
+		poll_meter_write(meter, now);
+	poll_meter_leave(meter, now);
+}
+
 static uint32_t kernel_poll(struct stream_loop *loop, struct mono until)
 {
 	struct stream_kernel *k = loop->context;
-	uint64_t wait_ns;
+	struct instants at;
 
 	if (!k->ring_enabled) {
 		/* liburing 2.3 declares io_uring_enable_rings() but does not
@@ -188,18 +216,23 @@ static uint32_t kernel_poll(struct stream_loop *loop, struct mono until)
 		k->ring_enabled = true;
 	}
 	k->event_count = 0;
-	k->now_ns = mono_now().ns;
+	at.begun = mono_now();
+	k->now_ns = at.begun.ns;
+	poll_meter_enter(&k->meter, at.begun);
 	stream_timers_expire(k);
 	feed_starved(k);
 	arm_wake(k);
 	settle(k);
-	wait_ns = wait_until(k, until);
-	stream_ring_enter(k, wait_ns);
+	at.wait_ns = wait_until(k, until);
+	at.entered = k->meter.out ? mono_now() : at.begun;
+	stream_ring_enter(k, at.wait_ns);
 	/* Acquires what the waker wrote before it called. */
 	(void)atomic_exchange(&k->woken, false);
-	if (wait_ns > k->now_ns)
+	if (k->meter.out || at.wait_ns > k->now_ns)
 		k->now_ns = mono_now().ns;
+	at.left.ns = k->now_ns;
 	reap(k);
+	count(k, &at);
 	return k->event_count;
 }
 
@@ -309,9 +342,11 @@ static void kernel_wake(struct stream_loop *loop)
 
 	/* Pairs with stream_ring_enter(): one of the two sees the other. A
 	 * loop that is awake looks at `woken` before it sleeps. */
-	if (!atomic_exchange(&k->woken, true) && atomic_load(&k->sleeping))
-		/* Fails only when it is full of wakes already. */
-		(void)eventfd_write(k->wake_fd, 1);
+	if (atomic_exchange(&k->woken, true) || !atomic_load(&k->sleeping))
+		return;
+	poll_meter_call(&k->meter);
+	/* Fails only when it is full of wakes already. */
+	(void)eventfd_write(k->wake_fd, 1);
 }
 
 const struct stream_ops stream_kernel_ops = {

@@ -28,6 +28,8 @@
 
 #define STREAM_LISTENER_COUNT_MAX 8
 
+struct poll_counters;
+
 struct stream_listener {
 	int fd; /* bound, listening, non-blocking */
 	bool tls;
@@ -40,6 +42,7 @@ struct stream_kernel_config {
 	/* PEM texts, for listeners with tls; NULL when there is none. */
 	const char *certificate, *key;
 	size_t certificate_length, key_length;
+	struct poll_counters *poll; /* borrowed; NULL = nothing is counted */
 	stream_handler *handler;
 	void *arg;
 };

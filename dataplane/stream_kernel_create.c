@@ -200,6 +200,7 @@ static int make(struct stream_kernel *k,
 	k->limits = config->limits;
 	k->handler = config->handler;
 	k->arg = config->arg;
+	poll_meter_init(&k->meter, config->poll);
 	rc = stream_listeners_init(k, config, err);
 	if (rc == 0)
 		rc = make_tls(k, config, err);

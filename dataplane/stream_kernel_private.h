@@ -29,6 +29,7 @@
 #include <sys/queue.h>
 
 #include "base/limits.h"
+#include "dataplane/poll_meter.h"
 #include "dataplane/stream_kernel.h"
 #include "dataplane/stream_tls.h"
 
@@ -194,6 +195,7 @@ struct stream_kernel {
 	bool draining;
 	bool wake_armed;
 	_Atomic bool woken, sleeping;
+	struct poll_meter meter;
 };
 
 /* --- stream_kernel.c --- */

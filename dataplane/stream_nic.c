@@ -7,14 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "base/relax.h"
+#include "dataplane/poll_meter.h"
 #include "dataplane/stream_nic.h"
 #include "dataplane/stream_tcp.h"
 
 #define SOCKETS_LOOK_NS (1 * NS_PER_MS)
-#define COUNT_NS (100 * NS_PER_MS)
 #define SOCKET_STREAM_COUNT_MAX 64
 #define SOCKET_STREAM_SHARE 16
 #define QUIET_SHARE 8 /* of the quiet time so far: a sleep */
@@ -35,12 +34,13 @@ struct stream_nic {
 	/* of the turn */
 	uint32_t event_count;
 	bool worked; /* a frame or an event, or something was sent */
-	uint64_t worked_ns, looked_ns, counted_ns;
+	uint64_t worked_ns, looked_ns;
 	_Atomic bool woken;
+	struct poll_meter meter;
+	struct capture *capture; /* borrowed; may be NULL */
 	/* what is counted goes on from what an earlier life has left */
 	struct nic_counters *counters; /* may be NULL */
 	struct nic_counters before;
-	uint64_t turn_count, busy_count, slept_ns;
 };
 
 /* --- events --- */
@@ -87,6 +87,7 @@ static void count_port(const struct stream_nic *n, struct nic_counters *c)
 	SET(out_frames, port.out_frames);
 	SET(out_bytes, port.out_bytes);
 	SET(link_changes, port.link_changes);
+	counter_set(&c->port_count, 1);
 	counter_set(&c->link_up, port.link_up);
 	counter_set(&c->buffers_used, nic_buffers_out(n->nic));
 	SET(out_lost_port,
@@ -114,32 +115,29 @@ static void count_stack(const struct stream_nic *n, struct nic_counters *c)
 	SET(segments_again, tcp->out_retransmitted);
 }
 
-static uint64_t cpu_ns(void)
+static void count(struct stream_nic *n, struct mono now)
 {
-	struct timespec used = {0};
-
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
-}
-
-static void count(struct stream_nic *n, uint64_t now_ns)
-{
-	struct nic_counters *c = n->counters;
-
-	if (!c || now_ns - n->counted_ns < COUNT_NS)
+	if (!poll_meter_due(&n->meter, now))
 		return;
-	n->counted_ns = now_ns;
-	count_port(n, c);
-	count_stack(n, c);
-	SET(turns, n->turn_count);
-	SET(busy_turns, n->busy_count);
-	counter_set(&c->slept_ns_total, n->before.slept_ns_total + n->slept_ns);
-	counter_set(&c->cpu_ns_total, n->before.cpu_ns_total + cpu_ns());
+	poll_meter_write(&n->meter, now);
+	if (!n->counters)
+		return;
+	count_port(n, n->counters);
+	count_stack(n, n->counters);
 }
 
 #undef SET
 
 /* --- the port, as TCP's loop sees it --- */
+
+static void capture_frames(
+	struct stream_nic *n, const struct net_frame *frames, uint32_t count)
+{
+	struct mono now = mono_now();
+
+	for (uint32_t i = 0; i < count; i++)
+		capture_put(n->capture, frames[i].bytes, frames[i].length, now);
+}
 
 static uint32_t port_frames(void *arg, struct net_frame *out, uint32_t max)
 {
@@ -147,6 +145,9 @@ static uint32_t port_frames(void *arg, struct net_frame *out, uint32_t max)
 	uint32_t got = nic_receive(n->nic, out, max);
 
 	n->worked |= got > 0;
+	n->meter.bursts += got > 0;
+	if (got > 0 && capture_wants(n->capture))
+		capture_frames(n, out, got);
 	return got;
 }
 
@@ -162,6 +163,8 @@ static void port_frame_send(void *arg, uint8_t *frame, size_t length,
 {
 	const struct stream_nic *n = arg;
 
+	if (capture_wants(n->capture))
+		capture_put(n->capture, frame, length, mono_now());
 	nic_frame_send(n->nic, frame, length, offload);
 }
 
@@ -185,13 +188,25 @@ static void fall_asleep(
 	struct stream_nic *n, struct mono now, struct mono until)
 {
 	struct mono end = mono_add(now, sleep_for(n, now.ns));
-	uint64_t slept;
 
-	look_at_sockets(n, mono_before(end, until) ? end : until);
-	slept = mono_diff((struct mono){n->looked_ns}, now);
-	n->slept_ns += slept;
-	if (n->counters)
-		histogram_add(&n->counters->sleep, slept);
+	if (mono_before(until, end))
+		end = until;
+	look_at_sockets(n, end);
+	poll_meter_slept(&n->meter, now, end, (struct mono){n->looked_ns});
+}
+
+static bool send_out(struct stream_nic *n)
+{
+	bool all, timed = poll_meter_chosen(&n->meter);
+	struct mono from = {0};
+
+	if (timed)
+		from = mono_now();
+	all = nic_flush(n->nic);
+	if (timed)
+		poll_meter_add(&n->meter, POLL_TX,
+			POLL_METER_SHARE * mono_diff(mono_now(), from));
+	return all;
 }
 
 /*
@@ -201,7 +216,7 @@ static void fall_asleep(
 static void port_wait(void *arg, struct mono until)
 {
 	struct stream_nic *n = arg;
-	bool sent = nic_flush(n->nic);
+	bool sent = send_out(n);
 	struct mono now = mono_now();
 
 	if (mono_before(now, until) && sent && !n->worked &&
@@ -238,8 +253,8 @@ static void take_core(struct stream_nic *n)
 static void turn(struct stream_nic *n, struct mono until)
 {
 	(void)n->tcp.ops->poll(&n->tcp, until);
-	(void)nic_flush(n->nic);
-	n->turn_count++;
+	(void)send_out(n);
+	n->meter.turns++;
 }
 
 /* What the turn has done is the last work for a while. */
@@ -249,7 +264,7 @@ static void note_work(struct stream_nic *n, struct mono now)
 		return;
 	n->worked = false;
 	n->worked_ns = now.ns;
-	n->busy_count++;
+	n->meter.busy++;
 }
 
 static uint32_t nic_loop_poll(struct stream_loop *loop, struct mono until)
@@ -257,6 +272,7 @@ static uint32_t nic_loop_poll(struct stream_loop *loop, struct mono until)
 	struct stream_nic *n = loop->context;
 	struct mono now = mono_now();
 
+	poll_meter_enter(&n->meter, now);
 	if (!n->placed)
 		take_core(n);
 	n->event_count = 0;
@@ -267,11 +283,12 @@ static uint32_t nic_loop_poll(struct stream_loop *loop, struct mono until)
 		turn(n, until);
 		now = mono_now();
 		note_work(n, now);
-		count(n, now.ns);
+		count(n, now);
 	} while (n->event_count == 0 && mono_before(now, until) &&
 		 !atomic_load_explicit(&n->woken, memory_order_relaxed));
 	/* Acquires what the waker wrote before it called. */
 	(void)atomic_exchange(&n->woken, false);
+	poll_meter_leave(&n->meter, now);
 	return n->event_count;
 }
 
@@ -279,8 +296,10 @@ static void nic_loop_wake(struct stream_loop *loop)
 {
 	struct stream_nic *n = loop->context;
 
-	if (!atomic_exchange(&n->woken, true))
-		n->sockets.ops->wake(&n->sockets);
+	if (atomic_exchange(&n->woken, true))
+		return;
+	poll_meter_call(&n->meter);
+	n->sockets.ops->wake(&n->sockets);
 }
 
 /* Whose stream it is; *id as it is known there. */
@@ -412,6 +431,7 @@ static int open_tcp(struct stream_nic *n,
 				.frame_send = port_frame_send}},
 		.port = {n, port_frames, port_wait, port_wake},
 		.limits = part_of(&config->limits, n->tcp_count),
+		.meter = &n->meter,
 		.handler = on_tcp,
 		.arg = n};
 	struct nic_facts facts;
@@ -502,6 +522,8 @@ int stream_nic_create(const struct stream_nic_config *config,
 	n->counters = config->counters;
 	if (n->counters)
 		n->before = *n->counters;
+	poll_meter_init(&n->meter, config->poll);
+	n->capture = config->capture;
 	n->tcp_count =
 		config->limits.stream_count - socket_share(&config->limits);
 	loop.context = n;

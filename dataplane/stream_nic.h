@@ -24,6 +24,7 @@
 #define HEDDLE_DATAPLANE_STREAM_NIC_H
 
 #include "base/counters.h"
+#include "dataplane/capture.h"
 #include "dataplane/nic.h"
 #include "dataplane/stream_kernel.h"
 
@@ -49,7 +50,9 @@ struct stream_nic_config {
 	struct stream_nic_listener listeners[STREAM_LISTENER_COUNT_MAX];
 	uint32_t listener_count;
 	struct stream_limits limits;
-	struct nic_counters *counters; /* may be NULL */
+	struct nic_counters *counters; /* may be NULL; so may poll */
+	struct poll_counters *poll;
+	struct capture *capture; /* borrowed; may be NULL */
 	stream_handler *handler;
 	void *arg;
 };

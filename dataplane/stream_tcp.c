@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 
 #include "base/check.h"
+#include "dataplane/poll_meter.h"
 #include "dataplane/stream_tcp.h"
 
 #define EVENT_BURST_COUNT 256
@@ -50,6 +51,7 @@ TAILQ_HEAD(tcp_accepted_list, tcp_accepted);
 struct stream_tcp {
 	struct stream_limits limits;
 	struct stream_port port;
+	struct poll_meter *meter; /* borrowed; may be NULL */
 	stream_handler *handler;
 	void *arg;
 	struct net_stack *net;
@@ -331,8 +333,37 @@ static void run_events(struct stream_tcp *k)
 	run_wanting(k);
 }
 
+/* The same as turn(), with a look at the clock between its stages. */
+static void timed_turn(struct stream_tcp *k)
+{
+	struct net_frame frames[NET_BURST_COUNT_MAX];
+	struct mono at[5] = {mono_now()};
+	uint32_t count =
+		k->port.frames_next(k->port.arg, frames, NET_BURST_COUNT_MAX);
+
+	at[1] = mono_now();
+	net_input_burst(k->net, frames, count, at[1]);
+	net_poll(k->net, mono_now());
+	at[2] = mono_now();
+	run_events(k);
+	at[3] = mono_now();
+	net_poll(k->net, at[3]);
+	at[4] = mono_now();
+	poll_meter_add(
+		k->meter, POLL_RX, POLL_METER_SHARE * mono_diff(at[1], at[0]));
+	poll_meter_add(k->meter, POLL_STACK,
+		POLL_METER_SHARE *
+			(mono_diff(at[2], at[1]) + mono_diff(at[4], at[3])));
+	poll_meter_add(k->meter, POLL_FRONT,
+		POLL_METER_SHARE * mono_diff(at[3], at[2]));
+}
+
 static void turn(struct stream_tcp *k)
 {
+	if (k->meter && poll_meter_chosen(k->meter)) {
+		timed_turn(k);
+		return;
+	}
 	take_frames(k);
 	net_poll(k->net, mono_now());
 	run_events(k);
@@ -612,6 +643,7 @@ int stream_tcp_create(const struct stream_tcp_config *config,
 		return error_set(err, ENOMEM, "no memory for the loop");
 	k->limits = config->limits;
 	k->port = config->port;
+	k->meter = config->meter;
 	k->handler = config->handler;
 	k->arg = config->arg;
 	k->listener_count = config->listener_count;

@@ -24,6 +24,8 @@
 #include "dataplane/net.h"
 #include "dataplane/stream.h"
 
+struct poll_meter;
+
 /* Where frames come from; where they go is in struct net_device. */
 struct stream_port {
 	void *arg;
@@ -45,6 +47,7 @@ struct stream_tcp_config {
 	uint16_t listen_ports[TCP_LISTENER_COUNT_MAX];
 	uint32_t listener_count;
 	uint32_t backlog_count; /* 0 = a quarter of the streams, at least 16 */
+	struct poll_meter *meter; /* borrowed; NULL = stages are not timed */
 	stream_handler *handler;
 	void *arg;
 };

@@ -75,7 +75,7 @@ tools/bench/frontend-model.sh "$model" || exit 1
 heddled=("$build/heddled" --model "$model" --name mock --device null
 	--drain-timeout 30s)
 # In the environment, so that flags take their place: lists of flags add up.
-over_port=(env HEDDLE_LISTEN='*:8000' HEDDLE_NIC_DEVICE="$device"
+over_port=(env RUNTIME_DIRECTORY="$work" HEDDLE_LISTEN='*:8000' HEDDLE_NIC_DEVICE="$device"
 	HEDDLE_NIC_ADDRESS="10.9.0.2/24,fd09::2/64" "${heddled[@]}" --nic dpdk
 	--admin 127.0.0.1:8001 --control "$work/polled.socket")
 eventually() {
@@ -244,9 +244,92 @@ asleep() { # the thread, most of the time when nothing happens
 }
 eventually asleep
 verdict metrics__sleeps_when_idle $?
-"$build/heddlectl" --control "$work/polled.socket" info >"$work/out" 2>"$work/err" &&
-	grep -q "http://10.9.0.2:8000" "$work/out"
+ctl() { "$build/heddlectl" --control "$work/polled.socket" "$@" >"$work/out" 2>"$work/err"; }
+ctl info && grep -q "http://10.9.0.2:8000" "$work/out"
 verdict heddlectl__over_its_socket $?
+ctl stat && grep -qx "poll.backend: dpdk" "$work/out" && grep -qx "nic.link_up: yes" "$work/out" &&
+	grep -q "^  stack  *[0-9.]* *[0-9.]* %$" "$work/out" && grep -q "^  wake-up .*p99 below" "$work/out"
+verdict heddlectl__stat_of_the_port $?
+"$build/heddlectl" --control "$work/plain.socket" stat >"$work/out" 2>"$work/err" &&
+	grep -qx "poll.backend: kernel" "$work/out" && grep -q "^  sleep  *[0-9.]* *[0-9.]* %$" "$work/out" &&
+	! grep -q "^nic\." "$work/out"
+verdict heddlectl__stat_of_sockets $?
+all_stages() {
+	for stage in rx stack front tx; do
+		awk "BEGIN { exit !($(metric heddle_poll_stage_seconds_total $stage) > 0) }" || return 1
+	done
+}
+curl -sS -m 60 http://127.0.0.1:8001/metrics 2>"$work/err" | grep '^heddle_poll' >"$work/out"
+all_stages && [ "$(metric heddle_poll_empty_turns_total)" -gt 0 ] &&
+	[ "$(metric heddle_poll_bursts_total)" -gt 0 ]
+verdict metrics__of_each_stage $?
+
+# --- what the port sees, for tcpdump ------------------------------------------------
+"$build/heddlectl" --control "$work/plain.socket" capture start "$work/no.pcap" >"$work/out" 2>"$work/err"
+[ $? = 1 ] && grep -q "nic: kernel has no port" "$work/err" && [ ! -e "$work/no.pcap" ]
+verdict capture__not_of_sockets $?
+ctl capture start "$work/port.pcap" && grep -qx "state: running" "$work/out" &&
+	! ctl capture start "$work/two.pcap" && grep -q "port.pcap is being written" "$work/err" &&
+	[ ! -e "$work/two.pcap" ]
+verdict capture__one_at_a_time $?
+curl -sS -m 60 "$api/v1/models" >"$work/answer" 2>"$work/err"
+ctl capture stop && grep -qx "state: stopped" "$work/out" && grep -qx "dropped: 0" "$work/out" &&
+	[ "$(stat -c %a:%s "$work/port.pcap")" = "600:$(sed -n 's/^bytes: //p' "$work/out")" ]
+verdict capture__stops_with_the_whole_file $?
+python3 - "$work/port.pcap" >"$work/out" 2>"$work/err" <<'END'
+import struct, sys
+data = open(sys.argv[1], "rb").read()
+magic, major, minor, zone, accuracy, longest, link = struct.unpack_from("<IHHIIII", data)
+assert (magic, major, minor, link) == (0xa1b23c4d, 2, 4, 1), (hex(magic), major, minor, link)
+at, before, text = 24, 0, {True: b"", False: b""}
+while at < len(data):
+    s, ns, length, wire = struct.unpack_from("<IIII", data, at)
+    frame = data[at + 16:at + 16 + length]
+    at += 16 + length
+    assert length == wire <= longest and len(frame) == length, (at, length)
+    # Both directions, each in its order; a burst of one may pass the other.
+    assert s * 10**9 + ns + 10**9 > before
+    before = s * 10**9 + ns
+    if frame[12:14] == b"\x08\x00" and frame[23] == 6:
+        text[frame[26:30] == bytes([10, 9, 0, 2])] += frame[54:]
+print(len(text[True]), len(text[False]))
+assert b"GET /v1/models" in text[False] and b"HTTP/1.1 200 OK" in text[True]
+assert b'"id":"mock"' in text[True]
+END
+verdict capture__request_and_answer_are_in_it $?
+if command -v tcpdump >/dev/null; then
+	# Without a user of its own to change to, which it may not here.
+	unshare -U tcpdump -nr - "tcp port 8000" <"$work/port.pcap" >"$work/out" 2>"$work/err" &&
+		grep -q "10.9.0.2.8000 > 10.9.0.1" "$work/out" && grep -q "10.9.0.1.* > 10.9.0.2.8000" "$work/out"
+	verdict capture__tcpdump_reads_it $?
+else
+	echo "  SKIP: no tcpdump here"
+fi
+! ctl capture start "$work/port.pcap" && grep -q "File exists" "$work/err" &&
+	! ctl capture start /no/such/place && ! ctl capture start "$work/x" --max-bytes 10
+verdict capture__files_that_are_refused $?
+full() { ctl capture show && grep -qx "state: full" "$work/out"; }
+one_more() { curl -sS -m 60 "$api/v1/models" -o /dev/null 2>"$work/err"; full; }
+ctl capture start "$work/small.pcap" --max-bytes 4096 && eventually one_more &&
+	[ "$(stat -c %s "$work/small.pcap")" -le 4096 ] && [ "$(stat -c %s "$work/small.pcap")" -gt 2000 ]
+verdict capture__ends_when_it_is_full $?
+
+# --- DPDK's own telemetry -------------------------------------------------------------
+place=$(sed -n "s/.*DPDK's telemetry: //p" "$work/polled.log" | tail -n 1)
+[ "$place" = "$work/dpdk/heddle/dpdk_telemetry.v2" ] &&
+	python3 - "$place" >"$work/out" 2>"$work/err" <<'END'
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+hello = json.loads(s.recv(16384))
+s.send(b"/ethdev/list")
+ports = json.loads(s.recv(16384))["/ethdev/list"]
+s.send(b"/ethdev/stats,%d" % ports[0])
+stats = json.loads(s.recv(16384))["/ethdev/stats"]
+print(hello, ports, stats)
+assert stats["ipackets"] > 100
+END
+verdict telemetry__answers $?
 dropped_since() { [ "$(metric heddle_nic_lost_total in_tcp)" -gt "$1" ]; }
 if [ "$kind" = af_packet ]; then
 	before=$(metric heddle_nic_lost_total in_tcp)

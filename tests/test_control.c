@@ -34,18 +34,19 @@ static void test_command_parse__every_command(void)
 		char line[128];
 
 		snprintf(line, sizeof(line), "  %s %s\t-o json \r", spec->name,
-			spec->choices      ? "debug"
-			: spec->weighs     ? "name 12"
-			: spec->words == 2 ? "name /some/path"
-			: spec->words == 1 ? "name"
-					   : "");
+			spec->choices                       ? "debug"
+			: spec->weighs                      ? "name 12"
+			: spec->words == 2                  ? "name /some/path"
+			: spec->words == 1                  ? "name"
+			: spec->words == COMMAND_WORDS_PATH ? "/some/path"
+							    : "");
 		CU_ASSERT_EQUAL(parse(line, &call, NULL), 0);
 		CU_ASSERT_EQUAL((int)call.id, i);
 		CU_ASSERT_TRUE(call.json);
 		CU_ASSERT_STRING_EQUAL(
 			call.argument, spec->choices ? "debug" : "");
-		CU_ASSERT_STRING_EQUAL(
-			call.name, spec->words > 0 ? "name" : "");
+		CU_ASSERT_STRING_EQUAL(call.name,
+			spec->words == 1 || spec->words == 2 ? "name" : "");
 		CU_ASSERT_STRING_EQUAL(call.path,
 			spec->words > 1 && !spec->weighs ? "/some/path" : "");
 		CU_ASSERT_EQUAL(call.weight, spec->weighs ? 12 : 0);

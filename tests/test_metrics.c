@@ -150,21 +150,32 @@ static void test_metrics_write__counters_and_histograms(void)
 
 static void test_metrics_write__a_polled_port(void)
 {
+	struct poll_counters *poll;
 	struct nic_counters *nic;
 	char *text;
 
 	open_segment();
 	nic = &segment_front_counters(&segment)->nic;
+	poll = &segment_front_counters(&segment)->poll;
 	text = page_text();
 	CU_ASSERT_PTR_NULL(strstr(text, "heddle_nic_"));
-	CU_ASSERT_PTR_NULL(strstr(text, "heddle_poll_"));
+	/* The loop over sockets is measured as well. */
+	HAS("heddle_poll_turns_total" LABELS("0") "} 0");
 	free(text);
-	nic->turns_total = 8;
+	nic->port_count = 1;
 	nic->in_frames_total = 70;
 	nic->in_lost_tcp_total = 6;
 	nic->out_lost_neighbor_total = 5;
-	nic->cpu_ns_total = 1500 * NS_PER_MS;
-	histogram_add(&nic->sleep, 400 * NS_PER_US);
+	poll->turns_total = 8;
+	poll->busy_turns_total = 3;
+	poll->empty_turns_total = 5;
+	poll->bursts_total = 2;
+	poll->stage_ns_total[POLL_STACK] = 250 * NS_PER_MS;
+	poll->cpu_ns_total = 1500 * NS_PER_MS;
+	poll->idle_ns_total = 10 * NS_PER_S;
+	poll->idle_cpu_ns_total = 100 * NS_PER_MS;
+	histogram_add(&poll->sleep, 400 * NS_PER_US);
+	histogram_add(&poll->wake, 15 * NS_PER_US);
 	text = page_text();
 	HAS("# TYPE heddle_nic_in_frames_total counter");
 	HAS("heddle_nic_in_frames_total" LABELS("0") "} 70");
@@ -172,9 +183,19 @@ static void test_metrics_write__a_polled_port(void)
 	HAS("heddle_nic_lost_total" LABELS("0") ",where=\"out_neighbor\"} 5");
 	HAS("heddle_nic_lost_total" LABELS("0") ",where=\"in_port\"} 0");
 	HAS("heddle_poll_turns_total" LABELS("0") "} 8");
+	HAS("heddle_poll_busy_turns_total" LABELS("0") "} 3");
+	HAS("heddle_poll_empty_turns_total" LABELS("0") "} 5");
+	HAS("heddle_poll_bursts_total" LABELS("0") "} 2");
+	HAS("heddle_poll_stage_seconds_total" LABELS(
+		"0") ",stage=\"stack\"} 0.25");
+	HAS("heddle_poll_stage_seconds_total" LABELS("0") ",stage=\"rx\"} 0");
 	HAS("# TYPE heddle_poll_cpu_seconds_total counter");
 	HAS("heddle_poll_cpu_seconds_total" LABELS("0") "} 1.5");
+	HAS("heddle_poll_idle_seconds_total" LABELS("0") "} 10");
+	HAS("heddle_poll_idle_cpu_seconds_total" LABELS("0") "} 0.1");
 	HAS("heddle_poll_sleep_seconds_count" LABELS("0") "} 1");
+	HAS("heddle_poll_wake_seconds_bucket" LABELS("0") ",le=\"1e-05\"} 0");
+	HAS("heddle_poll_wake_seconds_bucket" LABELS("0") ",le=\"2e-05\"} 1");
 	for (const char *at = text; *at; at = strchr(at, '\n') + 1)
 		CU_ASSERT(at[0] == '#' || sample_ok(at, strcspn(at, "\n")));
 	free(text);

@@ -155,6 +155,7 @@ static void from_client(void *arg, const uint8_t *frame, size_t length)
 struct echo {
 	struct stream_loop loop;
 	struct nic_counters counters;
+	struct poll_counters poll;
 	uint16_t socket_port;
 	uint32_t opened[2], closed_count; /* by listener */
 	uint32_t index[2]; /* of the stream that a listener opened last */
@@ -221,6 +222,7 @@ static struct stream_nic_config make_config(struct echo *e)
 			.total_bytes = STREAM_COUNT * (size_t)65536,
 			.user_timeout_ns = PATIENCE_NS},
 		.counters = &e->counters,
+		.poll = &e->poll,
 		.handler = on_event,
 		.arg = e};
 }
@@ -386,6 +388,12 @@ static void test_stream_nic__both_kinds_in_one_loop(void)
 	CU_ASSERT(e.counters.in_frames_total <= 1000 + port.in_count);
 	CU_ASSERT_EQUAL(e.counters.link_up, 1);
 	CU_ASSERT(e.counters.segments_in_total > TOTAL_BYTES / 1500);
+	CU_ASSERT_EQUAL(e.counters.port_count, 1);
+	CU_ASSERT(e.poll.busy_turns_total > 0 && e.poll.bursts_total > 0);
+	CU_ASSERT_EQUAL(e.poll.turns_total,
+		e.poll.busy_turns_total + e.poll.empty_turns_total);
+	for (int i = 0; i < POLL_STAGE_COUNT; i++)
+		CU_ASSERT(e.poll.stage_ns_total[i] > 0);
 	end(&e);
 }
 
@@ -437,11 +445,11 @@ static void test_stream_nic__sleeps_only_where_it_may(void)
 	CU_ASSERT_EQUAL(e.loop.spin_ns, 12345);
 	for (int i = 0; i < 2000; i++)
 		turn(&e, 0);
-	CU_ASSERT_EQUAL(e.counters.sleep.count, 0);
+	CU_ASSERT_EQUAL(e.poll.sleep.count, 0);
 	turn(&e, 30 * NS_PER_MS);
-	CU_ASSERT(e.counters.sleep.count > 0);
+	CU_ASSERT(e.poll.sleep.count > 0);
 	/* Sleeps are of a millisecond at most: there were some. */
-	CU_ASSERT(e.counters.sleep.count > 1);
+	CU_ASSERT(e.poll.sleep.count > 1);
 	end(&e);
 }
 
@@ -459,9 +467,9 @@ static void test_stream_nic__a_full_port_keeps_it_awake(void)
 		turn(&e, 0);
 	}
 	CU_ASSERT(port.out.head != port.out.tail);
-	slept = e.counters.sleep.count;
+	slept = e.poll.sleep.count;
 	turn(&e, 5 * NS_PER_MS);
-	CU_ASSERT_EQUAL(e.counters.sleep.count, slept);
+	CU_ASSERT_EQUAL(e.poll.sleep.count, slept);
 	port.stuck = false;
 	CU_ASSERT(exchange(&e, &client, 1));
 	leave(&client);
