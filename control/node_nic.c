@@ -436,10 +436,6 @@ int node_nic_open(const struct options *options, struct front_setup *front,
 	rc = set_link(options, &front->link, err);
 	if (rc == 0)
 		rc = check_listeners(options, front, err);
-	if (rc == 0 && front->certificate_fd >= 0)
-		rc = error_set(err, EINVAL,
-			"tls-certificate: nic: dpdk has no TLS yet: end it in "
-			"front of this node, or use nic: kernel");
 	if (rc)
 		return rc;
 	front->link.port.hugepages = has_hugepages();

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "control/node_setup.h"
-#include "dataplane/stream_tls.h"
+#include "dataplane/tls_handshake.h"
 
 #define PEM_BYTES_MAX ((off_t)1 << 20)
 

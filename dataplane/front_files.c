@@ -155,6 +155,8 @@ static int open_polled(struct front *front,
 	struct stream_nic_config config = {.link = setup->link,
 		.listener_count = setup->listener_count,
 		.limits = kernel->limits,
+		.identity = {kernel->certificate, kernel->key,
+			kernel->certificate_length, kernel->key_length},
 		.counters = &front->counters->nic,
 		.poll = kernel->poll,
 		.handler = kernel->handler,
@@ -165,7 +167,9 @@ static int open_polled(struct front *front,
 	config.capture = front->capture;
 	for (uint32_t i = 0; i < setup->listener_count; i++)
 		config.listeners[i] = (struct stream_nic_listener){
-			setup->listeners[i].fd, setup->listeners[i].tcp_port};
+			.fd = setup->listeners[i].fd,
+			.tcp_port = setup->listeners[i].tcp_port,
+			.tls = setup->listeners[i].tls};
 	return stream_nic_create(&config, &front->loop, err);
 }
 

@@ -104,10 +104,8 @@ static uint64_t wait_until(const struct stream_kernel *k, struct mono until)
 
 	if (k->event_count > 0 || !TAILQ_EMPTY(&k->dirty))
 		return 0;
-	for (int i = STREAM_TIMER_TLS; i <= STREAM_TIMER_LINGER; i++)
-		if (!TAILQ_EMPTY(&k->timers[i]))
-			at_ns = earlier(
-				at_ns, TAILQ_FIRST(&k->timers[i])->deadline_ns);
+	if (!TAILQ_EMPTY(&k->lingering))
+		at_ns = earlier(at_ns, TAILQ_FIRST(&k->lingering)->deadline_ns);
 	if (k->returned && !TAILQ_EMPTY(&k->starved))
 		return 0;
 	if (k->retry_ns > 0)
@@ -265,7 +263,7 @@ static int kernel_want(
 
 	if (!s || s->state != STREAM_IS_OPEN)
 		return -ENOTCONN;
-	if (want > stream_output_capacity(k, s))
+	if (want > k->limits.send_bytes)
 		return -EMSGSIZE;
 	s->want = (uint32_t)want;
 	stream_mark(k, s);
@@ -293,8 +291,6 @@ static int kernel_close(struct stream_loop *loop, struct stream_id id)
 		return -ENOTCONN;
 	if (s->state != STREAM_IS_OPEN)
 		return 0;
-	if (s->tls)
-		tls_close(s->tls);
 	stream_begin_close(k, s, STREAM_END_CLEAN);
 	return 0;
 }
@@ -320,20 +316,9 @@ static void kernel_drain(struct stream_loop *loop)
 static int kernel_identify(struct stream_loop *loop,
 	const struct stream_identity *identity, struct error *err)
 {
-	struct stream_kernel *k = loop->context;
-	struct tls_context *fresh;
-	int rc;
-
-	if (!k->has_tls)
-		return error_set(err, EINVAL, "no listener speaks TLS");
-	rc = tls_context_create(identity->certificate,
-		identity->certificate_length, identity->key,
-		identity->key_length, &fresh, err);
-	if (rc)
-		return rc;
-	/* One that was not yet taken up has no session. */
-	tls_context_destroy(atomic_exchange(&k->fresh_tls, fresh));
-	return 0;
+	(void)loop;
+	(void)identity;
+	return error_set(err, EINVAL, "no listener speaks TLS");
 }
 
 static void kernel_wake(struct stream_loop *loop)

@@ -2,18 +2,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What:       the `kernel` back end of stream.h: TCP sockets of the kernel,
- *             accepted, read, written and closed through one io_uring. With
- *             TLS on a listener its streams carry plaintext above and TLS
- *             1.3 below.
- *             OPENED comes after the handshake; one that fails or takes longer
- *             than the user timeout (10 s at most) is never seen above. One
- *             listener cannot take the last stream from another.
+ *             accepted, read, written and closed through one io_uring; one
+ *             listener cannot take the last stream from another. Where a
+ *             listener has TLS, stream_tls.h stands on top.
  * Ownership:  the loop owns the listening sockets once create has succeeded,
  *             and every connection. handler's arg stays the caller's.
  * Memory:     total_bytes is reserved, not touched: a quarter for receiving
  *             (in units of receive_bytes), the rest for sending (4 KiB each).
- *             An idle stream has its 192 bytes; TLS sessions are OpenSSL's
- *             and come on top. send_bytes counts what has not yet been given
+ *             An idle stream has its 192 bytes. send_bytes counts what has not yet been given
  *             to the kernel, which holds about as much again at most
  *             (TCP_NOTSENT_LOWAT) and what is in flight.
  * Lingering:  close() drops what the peer still sends for up to 1 s, so that

@@ -94,8 +94,7 @@ int stream_listeners_init(struct stream_kernel *k,
 
 		if (rc)
 			return rc;
-		k->listeners[i] = (struct kernel_listener){
-			.fd = from->fd, .tls = from->tls};
+		k->listeners[i] = (struct kernel_listener){.fd = from->fd};
 	}
 	k->listener_count = config->listener_count;
 	k->accept_max = each < 1 ? 1
@@ -195,7 +194,7 @@ static struct stream_peer peer_of(const struct sockaddr_in6 *address)
 	return peer;
 }
 
-void stream_open(struct stream_kernel *k, struct kernel_stream *s)
+static void open_stream(struct stream_kernel *k, struct kernel_stream *s)
 {
 	struct stream_event event = {
 		.kind = STREAM_OPENED,
@@ -206,33 +205,6 @@ void stream_open(struct stream_kernel *k, struct kernel_stream *s)
 	stream_set_state(s, STREAM_IS_OPEN);
 	s->opened = true;
 	stream_emit(k, s, &event);
-}
-
-static void take_identity(struct stream_kernel *k)
-{
-	struct tls_context *fresh = atomic_exchange(&k->fresh_tls, NULL);
-
-	if (!fresh)
-		return;
-	tls_context_destroy(k->tls);
-	k->tls = fresh;
-}
-
-static void start_tls(struct stream_kernel *k, struct kernel_stream *s)
-{
-	struct tls_pipe pipe = {stream_input_take, stream_output_put, s};
-	uint64_t patience_ns = k->limits.user_timeout_ns;
-
-	take_identity(k);
-	stream_set_state(s, STREAM_IS_HANDSHAKING);
-	s->tls = tls_session_create(k->tls, &pipe);
-	if (!s->tls) {
-		stream_reset(k, s, STREAM_END_RESET);
-		return;
-	}
-	if (patience_ns > STREAM_HANDSHAKE_NS)
-		patience_ns = STREAM_HANDSHAKE_NS;
-	stream_timer_set(k, s, STREAM_TIMER_TLS, patience_ns);
 }
 
 /*
@@ -274,9 +246,6 @@ void stream_accepted(struct stream_kernel *k, struct kernel_stream *s, int res)
 		return;
 	}
 	s->fd = res;
-	if (listener->tls)
-		start_tls(k, s);
-	else
-		stream_open(k, s);
+	open_stream(k, s);
 	stream_mark(k, s);
 }

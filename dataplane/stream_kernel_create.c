@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "dataplane/stream_kernel_private.h"
+#include "dataplane/stream_tls.h"
 
 #define PAGE_BYTES 4096
 #define STREAM_COUNT_MAX (1u << 20)
@@ -56,7 +57,7 @@ static uint32_t power_of_two_from(uint32_t count)
 
 /*
  * A quarter of the bytes is for receiving, as most of what comes is consumed
- * at once; at least two buffers, for records and what is in them. The rest is
+ * at once; at least two buffers. The rest is
  * for sending; at least so much that one stream can fill its own bound.
  */
 static int size_pools(
@@ -66,10 +67,7 @@ static int size_pools(
 	size_t buffers = limits->total_bytes / 4 / limits->receive_bytes;
 	size_t most = (size_t)limits->stream_count * 2;
 	size_t blocks, blocks_max,
-		blocks_each =
-			div_up(limits->send_bytes + STREAM_TLS_SLACK_BYTES,
-				STREAM_BLOCK_ROOM) +
-			1;
+		blocks_each = div_up(limits->send_bytes, STREAM_BLOCK_ROOM) + 1;
 	size_t least =
 		2 * limits->receive_bytes + blocks_each * STREAM_BLOCK_BYTES;
 
@@ -89,10 +87,7 @@ static int size_pools(
 	blocks_max = blocks_each * limits->stream_count;
 	*out_blocks = blocks < blocks_max ? blocks : blocks_max;
 	k->buffer_count = (uint32_t)buffers;
-	k->stock_reserve = k->tls ? k->buffer_count / 4 : 0;
-	if (k->tls && k->stock_reserve == 0)
-		k->stock_reserve = 1;
-	k->posted_max = k->buffer_count - k->stock_reserve;
+	k->posted_max = k->buffer_count;
 	if (k->posted_max > STREAM_POSTED_COUNT_MAX)
 		k->posted_max = STREAM_POSTED_COUNT_MAX;
 	k->posted_ring_count = power_of_two_from(k->posted_max);
@@ -135,9 +130,7 @@ static int make_tables(struct stream_kernel *k, struct error *err)
 	k->streams = aligned_alloc(CACHE_LINE_BYTES, bytes);
 	k->messages = calloc(STREAM_MESSAGE_COUNT, sizeof(*k->messages));
 	k->stock = calloc(k->buffer_count, sizeof(*k->stock));
-	if (k->tls)
-		k->scratch = malloc(TLS_RECORD_BYTES_MAX);
-	if (!k->streams || !k->messages || !k->stock || (k->tls && !k->scratch))
+	if (!k->streams || !k->messages || !k->stock)
 		return error_set(err, ENOMEM, "no memory for %u streams",
 			k->limits.stream_count);
 	memset(k->streams, 0, bytes);
@@ -153,21 +146,6 @@ static int make_tables(struct stream_kernel *k, struct error *err)
 	return 0;
 }
 
-static int make_tls(struct stream_kernel *k,
-	const struct stream_kernel_config *config, struct error *err)
-{
-	bool any = false;
-
-	for (uint32_t i = 0; i < config->listener_count; i++)
-		any |= config->listeners[i].tls;
-	if (!any)
-		return 0;
-	k->has_tls = true;
-	return tls_context_create(config->certificate,
-		config->certificate_length, config->key, config->key_length,
-		&k->tls, err);
-}
-
 /* Everything but sockets, in the reverse order of its making. */
 static void release(struct stream_kernel *k)
 {
@@ -176,12 +154,9 @@ static void release(struct stream_kernel *k)
 	stream_ring_destroy(k);
 	if (k->memory)
 		munmap(k->memory, k->memory_bytes);
-	free(k->scratch);
 	free(k->stock);
 	free(k->messages);
 	free(k->streams);
-	tls_context_destroy(k->tls);
-	tls_context_destroy(atomic_load(&k->fresh_tls));
 	free(k);
 }
 
@@ -195,15 +170,12 @@ static int make(struct stream_kernel *k,
 	TAILQ_INIT(&k->free);
 	TAILQ_INIT(&k->dirty);
 	TAILQ_INIT(&k->starved);
-	for (int i = 0; i < 3; i++)
-		TAILQ_INIT(&k->timers[i]);
+	TAILQ_INIT(&k->lingering);
 	k->limits = config->limits;
 	k->handler = config->handler;
 	k->arg = config->arg;
 	poll_meter_init(&k->meter, config->poll);
 	rc = stream_listeners_init(k, config, err);
-	if (rc == 0)
-		rc = make_tls(k, config, err);
 	if (rc == 0)
 		rc = size_pools(k, &blocks, err);
 	if (rc == 0)
@@ -222,15 +194,13 @@ static int make(struct stream_kernel *k,
 	return rc;
 }
 
-int stream_kernel_create(const struct stream_kernel_config *config,
+/* Without TLS. */
+static int create(const struct stream_kernel_config *config,
 	struct stream_loop *out, struct error *err)
 {
 	struct stream_kernel *k;
-	int rc = check_limits(config, err);
+	int rc;
 
-	if (rc)
-		return rc;
-	assert(config->handler);
 	k = calloc(1, sizeof(*k));
 	if (!k)
 		return error_set(err, ENOMEM, "streams: no memory");
@@ -243,6 +213,59 @@ int stream_kernel_create(const struct stream_kernel_config *config,
 	return 0;
 }
 
+static uint32_t tls_listeners(const struct stream_kernel_config *config)
+{
+	uint32_t listeners = 0;
+
+	for (uint32_t i = 0; i < config->listener_count; i++)
+		if (config->listeners[i].tls)
+			listeners |= 1u << i;
+	return listeners;
+}
+
+/* The sockets, and TLS on top of them. */
+static int create_tls(const struct stream_kernel_config *config,
+	uint32_t listeners, struct stream_loop *out, struct error *err)
+{
+	const struct stream_tls_config tls_config = {
+		.identity = {config->certificate, config->key,
+			config->certificate_length, config->key_length},
+		.limits = config->limits,
+		.listeners = listeners,
+		.handler = config->handler,
+		.arg = config->arg};
+	struct stream_kernel_config below = *config;
+	struct stream_loop sockets;
+	struct stream_tls *tls;
+	int rc = stream_tls_create(&tls_config, &tls, err);
+
+	if (rc)
+		return rc;
+	below.limits = stream_tls_limits(&config->limits);
+	below.handler = stream_tls_event;
+	below.arg = tls;
+	rc = create(&below, &sockets, err);
+	if (rc)
+		stream_tls_discard(tls);
+	else
+		stream_tls_join(tls, &sockets, out);
+	return rc;
+}
+
+int stream_kernel_create(const struct stream_kernel_config *config,
+	struct stream_loop *out, struct error *err)
+{
+	int rc = check_limits(config, err);
+	uint32_t listeners;
+
+	if (rc)
+		return rc;
+	assert(config->handler);
+	listeners = tls_listeners(config);
+	return listeners ? create_tls(config, listeners, out, err)
+			 : create(config, out, err);
+}
+
 void stream_kernel_destroy(struct stream_loop *loop)
 {
 	struct stream_kernel *k = loop->context;
@@ -250,11 +273,9 @@ void stream_kernel_destroy(struct stream_loop *loop)
 	if (!k)
 		return;
 	stream_ring_destroy(k);
-	for (uint32_t i = 0; i < k->limits.stream_count; i++) {
-		tls_session_destroy(k->streams[i].tls);
+	for (uint32_t i = 0; i < k->limits.stream_count; i++)
 		if (k->streams[i].fd >= 0)
 			close(k->streams[i].fd);
-	}
 	for (uint32_t i = 0; i < k->listener_count; i++)
 		if (k->listeners[i].fd >= 0)
 			close(k->listeners[i].fd);

@@ -44,7 +44,7 @@ void stream_finish(
 {
 	if (s->state >= STREAM_IS_ENDING)
 		return;
-	stream_timer_clear(k, s);
+	stream_linger_end(k, s);
 	stream_set_state(s, STREAM_IS_ENDING);
 	s->end = (uint8_t)end;
 	s->want = 0;
@@ -66,7 +66,7 @@ void stream_reset(
 void stream_begin_close(
 	struct stream_kernel *k, struct kernel_stream *s, enum stream_end end)
 {
-	stream_timer_clear(k, s);
+	stream_linger_end(k, s);
 	stream_set_state(s, STREAM_IS_FLUSHING);
 	s->end = (uint8_t)end;
 	s->want = 0;
@@ -81,7 +81,7 @@ static void flushed(struct stream_kernel *k, struct kernel_stream *s)
 		return;
 	}
 	stream_set_state(s, STREAM_IS_LINGERING);
-	stream_timer_set(k, s, STREAM_TIMER_LINGER, STREAM_LINGER_NS);
+	stream_linger(k, s);
 }
 
 /* Nothing is in flight: tell, and close the descriptor. */
@@ -93,8 +93,6 @@ static void finished(struct stream_kernel *k, struct kernel_stream *s)
 
 	stream_input_drop(k, s);
 	stream_output_drop(k, s);
-	tls_session_destroy(s->tls);
-	s->tls = NULL;
 	stream_set_state(s, STREAM_IS_CLOSING);
 	if (s->opened)
 		stream_emit(k, s, &event);
@@ -163,10 +161,6 @@ void stream_timers_expire(struct stream_kernel *k)
 {
 	struct kernel_stream *s;
 
-	while ((s = TAILQ_FIRST(&k->timers[STREAM_TIMER_TLS])) &&
-		s->deadline_ns <= k->now_ns)
-		stream_reset(k, s, STREAM_END_TIMEOUT);
-	while ((s = TAILQ_FIRST(&k->timers[STREAM_TIMER_LINGER])) &&
-		s->deadline_ns <= k->now_ns)
+	while ((s = TAILQ_FIRST(&k->lingering)) && s->deadline_ns <= k->now_ns)
 		stream_finish(k, s, (enum stream_end)s->end);
 }

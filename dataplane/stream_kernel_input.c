@@ -1,4 +1,4 @@
-/* stream_kernel_input.c - bytes in (socket -> TLS -> handler) */
+/* stream_kernel_input.c - bytes in (socket -> handler) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 
 static bool is_reading(const struct kernel_stream *s)
 {
-	return s->state == STREAM_IS_OPEN || s->state == STREAM_IS_HANDSHAKING;
+	return s->state == STREAM_IS_OPEN;
 }
 
 /* After close(): what still comes is read and dropped, see lingering. */
@@ -23,7 +23,6 @@ static bool is_dropping(const struct kernel_stream *s)
 void stream_input_drop(struct stream_kernel *k, struct kernel_stream *s)
 {
 	stream_buffer_put(k, &s->raw);
-	stream_buffer_put(k, &s->plain);
 }
 
 static void tell_peer_done(struct stream_kernel *k, struct kernel_stream *s)
@@ -61,92 +60,10 @@ static void deliver(struct stream_kernel *k, struct kernel_stream *s,
 		buffer->start += (uint32_t)consumed;
 }
 
-size_t stream_input_take(void *arg, uint8_t *to, size_t size)
-{
-	struct kernel_stream *s = arg;
-	size_t length = s->raw.end - s->raw.start;
-
-	if (length > size)
-		length = size;
-	if (length == 0)
-		return 0;
-	memcpy(to, s->raw.memory + s->raw.start, length);
-	s->raw.start += (uint32_t)length;
-	if (s->raw.start == s->raw.end)
-		stream_buffer_put(s->loop, &s->raw);
-	return length;
-}
-
-static void handshake(struct stream_kernel *k, struct kernel_stream *s)
-{
-	switch (tls_handshake(s->tls)) {
-	case TLS_OK:
-		stream_timer_clear(k, s);
-		stream_open(k, s);
-		break;
-	case TLS_AGAIN:
-		break;
-	default:
-		stream_begin_close(k, s, STREAM_END_RESET);
-	}
-}
-
-/* Fill the plain buffer with what can be decrypted now. */
-static enum tls_result decrypt(struct stream_kernel *k, struct kernel_stream *s)
-{
-	uint32_t room = stream_buffer_compact(k, &s->plain);
-	enum tls_result result = TLS_OK;
-
-	while (room > 0 && result == TLS_OK) {
-		size_t length;
-
-		result = tls_read(
-			s->tls, s->plain.memory + s->plain.end, room, &length);
-		if (result != TLS_OK)
-			break;
-		s->plain.end += (uint32_t)length;
-		room -= (uint32_t)length;
-	}
-	return result;
-}
-
-/* Records in, plain bytes to the handler, until one of the two runs out. */
-static void pump(struct stream_kernel *k, struct kernel_stream *s)
-{
-	enum tls_result result = TLS_OK;
-
-	if (s->state == STREAM_IS_HANDSHAKING)
-		handshake(k, s);
-	while (s->state == STREAM_IS_OPEN && !s->stalled && result == TLS_OK) {
-		uint32_t held;
-
-		if (!s->plain.memory && !stream_buffer_get(k, &s->plain)) {
-			stream_starve(k, s);
-			return;
-		}
-		held = s->plain.end - s->plain.start;
-		result = decrypt(k, s);
-		if (s->plain.end == 0)
-			stream_buffer_put(k, &s->plain);
-		else if (s->plain.end > held)
-			deliver(k, s, &s->plain);
-		if (result == TLS_DONE)
-			tell_peer_done(k, s);
-		else if (result == TLS_FAILED && s->state == STREAM_IS_OPEN)
-			/* Not at once: the peer gets its alert. */
-			stream_begin_close(k, s, STREAM_END_RESET);
-	}
-}
-
 static void socket_ended(struct stream_kernel *k, struct kernel_stream *s)
 {
 	s->socket_done = true;
-	if (s->state == STREAM_IS_HANDSHAKING)
-		stream_finish(k, s, STREAM_END_RESET);
-	else
-		/* Also without close_notify: a request that was cut short
-		 * is known by its own length. */
-		tell_peer_done(k, s);
+	tell_peer_done(k, s);
 }
 
 /* Take in what the kernel has written; false: nothing to read. */
@@ -223,8 +140,6 @@ void stream_received(struct stream_kernel *k, struct kernel_stream *s, int res,
 	stream_mark(k, s);
 	if (is_dropping(s))
 		stream_input_drop(k, s);
-	else if (any && s->tls)
-		pump(k, s);
 	else if (any)
 		deliver(k, s, &s->raw);
 	if (res == 0)
@@ -255,25 +170,16 @@ static void queue_receive(struct stream_kernel *k, struct kernel_stream *s)
 
 static void deliver_again(struct stream_kernel *k, struct kernel_stream *s)
 {
-	struct stream_buffer *buffer = s->tls ? &s->plain : &s->raw;
-
 	s->resume = false;
 	s->stalled = false;
-	if (buffer->memory)
-		deliver(k, s, buffer);
-	/* Records that waited because the handler stood still. */
-	if (s->tls && !s->stalled)
-		pump(k, s);
+	if (s->raw.memory)
+		deliver(k, s, &s->raw);
 }
 
 void stream_input_settle(struct stream_kernel *k, struct kernel_stream *s)
 {
 	if (s->state == STREAM_IS_OPEN && s->resume)
 		deliver_again(k, s);
-	else if (s->state == STREAM_IS_HANDSHAKING ||
-		 (s->state == STREAM_IS_OPEN && s->tls && !s->stalled &&
-			 s->raw.memory))
-		pump(k, s);
 	if (s->in_flight & STREAM_OP_RECEIVE)
 		return;
 	if (s->socket_done) {
@@ -283,7 +189,7 @@ void stream_input_settle(struct stream_kernel *k, struct kernel_stream *s)
 	}
 	if (is_dropping(s))
 		stream_input_drop(k, s);
-	else if (!is_reading(s) || s->stalled || (s->tls && s->raw.memory))
+	else if (!is_reading(s) || s->stalled)
 		return;
 	queue_receive(k, s);
 }

@@ -1,4 +1,4 @@
-/* stream_kernel_output.c - bytes out (handler -> TLS -> blocks -> socket) */
+/* stream_kernel_output.c - bytes out (handler -> blocks -> socket) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
@@ -22,42 +22,14 @@ static size_t tail_room(const struct kernel_stream *s)
 	return STREAM_BLOCK_ROOM - last->end;
 }
 
-/* Bytes that can be queued, of whatever kind. */
-static size_t raw_room(const struct stream_kernel *k,
-	const struct kernel_stream *s, size_t limit_bytes)
-{
-	size_t pool = tail_room(s) + k->free_block_count * STREAM_BLOCK_ROOM;
-
-	return s->out_bytes < limit_bytes
-		       ? less(limit_bytes - s->out_bytes, pool)
-		       : 0;
-}
-
-/* Plain bytes whose records fit in `room`. */
-static size_t tls_room(size_t room)
-{
-	size_t record = TLS_RECORD_BYTES_MAX + TLS_RECORD_EXTRA_BYTES;
-	size_t rest = room % record;
-
-	if (rest > TLS_RECORD_EXTRA_BYTES)
-		rest -= TLS_RECORD_EXTRA_BYTES;
-	else
-		rest = 0;
-	return room / record * TLS_RECORD_BYTES_MAX + rest;
-}
-
 size_t stream_output_room(
 	const struct stream_kernel *k, const struct kernel_stream *s)
 {
-	size_t room = raw_room(k, s, k->limits.send_bytes);
+	size_t pool = tail_room(s) + k->free_block_count * STREAM_BLOCK_ROOM;
 
-	return s->tls ? tls_room(room) : room;
-}
-
-size_t stream_output_capacity(
-	const struct stream_kernel *k, const struct kernel_stream *s)
-{
-	return s->tls ? tls_room(k->limits.send_bytes) : k->limits.send_bytes;
+	return s->out_bytes < k->limits.send_bytes
+		       ? less(k->limits.send_bytes - s->out_bytes, pool)
+		       : 0;
 }
 
 static struct stream_block *append_block(
@@ -134,7 +106,7 @@ static size_t blocks_needed(const struct kernel_stream *s,
 	return blocks;
 }
 
-static void add_plain(struct stream_kernel *k, struct kernel_stream *s,
+static void add_all(struct stream_kernel *k, struct kernel_stream *s,
 	const struct stream_segment *segments, uint32_t count)
 {
 	/* References may cut up blocks; copying always fits, see room(). */
@@ -148,71 +120,21 @@ static void add_plain(struct stream_kernel *k, struct kernel_stream *s,
 				k, s, segments[i].data, segments[i].length);
 }
 
-/* TLS wants whole records, so the segments are put together first. */
-static int add_tls(struct stream_kernel *k, struct kernel_stream *s,
-	const struct stream_segment *segments, uint32_t count)
-{
-	size_t filled = 0;
-
-	for (uint32_t i = 0; i < count; i++) {
-		const uint8_t *from = segments[i].data;
-		size_t left = segments[i].length;
-
-		while (left > 0) {
-			size_t part = less(TLS_RECORD_BYTES_MAX - filled, left);
-
-			memcpy(k->scratch + filled, from, part);
-			filled += part;
-			from += part;
-			left -= part;
-			if (filled < TLS_RECORD_BYTES_MAX)
-				continue;
-			if (tls_write(s->tls, k->scratch, filled) != TLS_OK)
-				return -ENOTCONN;
-			filled = 0;
-		}
-	}
-	if (filled > 0 && tls_write(s->tls, k->scratch, filled) != TLS_OK)
-		return -ENOTCONN;
-	return 0;
-}
-
 int stream_output_add(struct stream_kernel *k, struct kernel_stream *s,
 	const struct stream_segment *segments, uint32_t count)
 {
 	size_t length = 0;
-	int rc = 0;
 
 	for (uint32_t i = 0; i < count; i++)
 		if (__builtin_add_overflow(length, segments[i].length, &length))
 			return -EMSGSIZE;
-	if (length > stream_output_capacity(k, s))
+	if (length > k->limits.send_bytes)
 		return -EMSGSIZE;
 	if (length > stream_output_room(k, s))
 		return -EAGAIN;
-	if (s->tls)
-		rc = add_tls(k, s, segments, count);
-	else
-		add_plain(k, s, segments, count);
-	if (rc)
-		/* Half of it is queued: nothing may follow. */
-		stream_reset(k, s, STREAM_END_RESET);
+	add_all(k, s, segments, count);
 	stream_mark(k, s);
-	return rc;
-}
-
-/* TLS itself may go beyond the stream's bound by what it owes the peer. */
-size_t stream_output_put(void *arg, const uint8_t *from, size_t size)
-{
-	struct kernel_stream *s = arg;
-	size_t room = raw_room(s->loop, s,
-		s->loop->limits.send_bytes + STREAM_TLS_SLACK_BYTES);
-
-	size = less(size, room);
-	append_bytes(s->loop, s, from, size);
-	if (size > 0)
-		stream_mark(s->loop, s);
-	return size;
+	return 0;
 }
 
 static void queue_send(struct stream_kernel *k, struct kernel_stream *s)

@@ -31,7 +31,6 @@
 #include "base/limits.h"
 #include "dataplane/poll_meter.h"
 #include "dataplane/stream_kernel.h"
-#include "dataplane/stream_tls.h"
 
 /* Not a power of two: equal offsets of all blocks would share cache sets. */
 #define STREAM_BLOCK_BYTES (4096 + CACHE_LINE_BYTES)
@@ -42,13 +41,11 @@
 #define STREAM_VECTOR_COUNT 16
 #define STREAM_ACCEPT_COUNT_MAX 16 /* accepts in flight per listener */
 #define STREAM_SETTLE_COUNT 4 /* entries that one stream may need at once */
-#define STREAM_TLS_SLACK_BYTES 1024 /* alerts, key updates, close_notify */
 #define STREAM_BUFFER_GROUP 0
 
 #define STREAM_RETRY_NS (10 * NS_PER_MS)
 #define STREAM_ACCEPT_RETRY_NS (100 * NS_PER_MS)
 #define STREAM_LINGER_NS (1 * NS_PER_S)
-#define STREAM_HANDSHAKE_NS (10 * NS_PER_S)
 
 /* A piece of output: bytes of its own, or the caller's constant ones. */
 struct stream_block {
@@ -70,7 +67,6 @@ struct stream_buffer {
 enum stream_state {
 	STREAM_IS_FREE,
 	STREAM_IS_ACCEPTING, /* reserved for an accept in flight */
-	STREAM_IS_HANDSHAKING, /* TLS; nobody above knows of it yet */
 	STREAM_IS_OPEN,
 	STREAM_IS_FLUSHING, /* close() was called; output is on its way */
 	STREAM_IS_LINGERING, /* all is sent; waiting for the peer's end */
@@ -84,8 +80,6 @@ enum stream_queue {
 	STREAM_ON_DIRTY,
 	STREAM_ON_STARVED
 };
-
-enum stream_timer { STREAM_TIMER_NONE, STREAM_TIMER_TLS, STREAM_TIMER_LINGER };
 
 /* What the kernel works on, as bits of in_flight and in user_data. */
 enum stream_operation {
@@ -104,7 +98,7 @@ struct kernel_stream {
 	uint32_t generation;
 	uint8_t state; /* enum stream_state */
 	uint8_t queue; /* enum stream_queue */
-	uint8_t timer; /* enum stream_timer */
+	bool lingers; /* has a deadline */
 	uint8_t in_flight; /* bits of enum stream_operation */
 	uint8_t listener;
 	uint8_t end; /* enum stream_end */
@@ -118,12 +112,10 @@ struct kernel_stream {
 	uint32_t want; /* 0 = nobody waits for room */
 	struct stream_block *first, *last; /* output */
 	TAILQ_ENTRY(kernel_stream) link;
-	struct tls_session *tls; /* owned; NULL without TLS */
+	uint64_t deadline_ns; /* of one that lingers */
 	/* The rest. */
 	struct stream_buffer raw; /* as received */
-	struct stream_buffer plain; /* with TLS: decrypted */
-	uint64_t deadline_ns; /* with a timer */
-	TAILQ_ENTRY(kernel_stream) timer_link;
+	TAILQ_ENTRY(kernel_stream) linger_link;
 	struct stream_kernel *loop;
 	struct sockaddr_in6 address; /* of the peer, or a sockaddr_in */
 	socklen_t address_length;
@@ -136,7 +128,6 @@ TAILQ_HEAD(stream_list, kernel_stream);
 
 struct kernel_listener {
 	int fd; /* -1 = closed */
-	bool tls;
 	bool cancelling; /* drain: its accepts are called back */
 	uint32_t accept_count; /* in flight */
 	uint64_t retry_ns; /* no accept before this */
@@ -151,17 +142,13 @@ struct stream_kernel {
 	struct stream_limits limits;
 	stream_handler *handler;
 	void *arg;
-	struct tls_context *tls; /* of the next session */
-	struct tls_context *_Atomic fresh_tls; /* takes its place; any thread */
-	bool has_tls; /* a listener speaks it */
-	uint8_t *scratch; /* TLS_RECORD_BYTES_MAX, with TLS */
 	struct kernel_listener listeners[STREAM_LISTENER_COUNT_MAX];
 	uint32_t listener_count;
 	uint32_t accept_max; /* in flight per listener */
 
 	struct kernel_stream *streams;
 	struct stream_list free, dirty, starved;
-	struct stream_list timers[3]; /* by enum stream_timer; soonest first */
+	struct stream_list lingering; /* soonest first */
 	uint64_t retry_ns; /* starved streams run again then; 0 = none */
 	uint64_t now_ns;
 
@@ -176,7 +163,6 @@ struct stream_kernel {
 	uint8_t *buffers;
 	uint32_t *stock; /* indices that are free */
 	uint32_t buffer_count, stock_count;
-	uint32_t stock_reserve; /* kept back for decrypted bytes */
 	uint32_t posted_ring_count; /* entries of the ring, a power of two */
 	uint32_t posted_count, posted_max;
 
@@ -215,11 +201,9 @@ void stream_set_state(struct kernel_stream *s, enum stream_state state);
 void stream_mark(struct stream_kernel *k, struct kernel_stream *s);
 void stream_starve(struct stream_kernel *k, struct kernel_stream *s);
 void stream_unqueue(struct stream_kernel *k, struct kernel_stream *s);
-void stream_timer_set(struct stream_kernel *k, struct kernel_stream *s,
-	enum stream_timer timer, uint64_t ns);
-void stream_timer_clear(struct stream_kernel *k, struct kernel_stream *s);
+void stream_linger(struct stream_kernel *k, struct kernel_stream *s);
+void stream_linger_end(struct stream_kernel *k, struct kernel_stream *s);
 void stream_buffer_put(struct stream_kernel *k, struct stream_buffer *buffer);
-bool stream_buffer_get(struct stream_kernel *k, struct stream_buffer *buffer);
 /* Put the bytes at the buffer's start; returns the room behind them. */
 uint32_t stream_buffer_compact(
 	const struct stream_kernel *k, struct stream_buffer *buffer);
@@ -246,8 +230,6 @@ int stream_listeners_init(struct stream_kernel *k,
 	const struct stream_kernel_config *config, struct error *err);
 void stream_listeners_settle(struct stream_kernel *k);
 uint64_t stream_listeners_deadline(const struct stream_kernel *k);
-/* OPENED: to the handler. */
-void stream_open(struct stream_kernel *k, struct kernel_stream *s);
 void stream_accepted(struct stream_kernel *k, struct kernel_stream *s, int res);
 
 /* --- stream_kernel_input.c --- */
@@ -255,8 +237,6 @@ void stream_received(struct stream_kernel *k, struct kernel_stream *s, int res,
 	uint32_t flags);
 void stream_input_settle(struct stream_kernel *k, struct kernel_stream *s);
 void stream_input_drop(struct stream_kernel *k, struct kernel_stream *s);
-/* What TLS takes records from. */
-size_t stream_input_take(void *arg, uint8_t *to, size_t size);
 
 /* --- stream_kernel_output.c --- */
 void stream_sent(struct stream_kernel *k, struct kernel_stream *s, int res);
@@ -266,11 +246,6 @@ int stream_output_add(struct stream_kernel *k, struct kernel_stream *s,
 	const struct stream_segment *segments, uint32_t count);
 size_t stream_output_room(
 	const struct stream_kernel *k, const struct kernel_stream *s);
-/* The most that a send may ever have. */
-size_t stream_output_capacity(
-	const struct stream_kernel *k, const struct kernel_stream *s);
-/* What TLS puts records into. */
-size_t stream_output_put(void *arg, const uint8_t *from, size_t size);
 
 /* --- stream_kernel_end.c --- */
 enum stream_end stream_end_of(int error);

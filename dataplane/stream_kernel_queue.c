@@ -10,12 +10,8 @@ void stream_set_state(struct kernel_stream *s, enum stream_state state)
 {
 	static const uint8_t next[] = {
 		[STREAM_IS_FREE] = 1 << STREAM_IS_ACCEPTING,
-		[STREAM_IS_ACCEPTING] = 1 << STREAM_IS_FREE |
-					1 << STREAM_IS_HANDSHAKING |
-					1 << STREAM_IS_OPEN,
-		[STREAM_IS_HANDSHAKING] = 1 << STREAM_IS_OPEN |
-					  1 << STREAM_IS_FLUSHING |
-					  1 << STREAM_IS_ENDING,
+		[STREAM_IS_ACCEPTING] =
+			1 << STREAM_IS_FREE | 1 << STREAM_IS_OPEN,
 		[STREAM_IS_OPEN] =
 			1 << STREAM_IS_FLUSHING | 1 << STREAM_IS_ENDING,
 		[STREAM_IS_FLUSHING] =
@@ -71,22 +67,20 @@ void stream_starve(struct stream_kernel *k, struct kernel_stream *s)
 	s->queue = STREAM_ON_STARVED;
 }
 
-void stream_timer_clear(struct stream_kernel *k, struct kernel_stream *s)
+void stream_linger_end(struct stream_kernel *k, struct kernel_stream *s)
 {
-	if (s->timer == STREAM_TIMER_NONE)
-		return;
-	TAILQ_REMOVE(&k->timers[s->timer], s, timer_link);
-	s->timer = STREAM_TIMER_NONE;
+	if (s->lingers)
+		TAILQ_REMOVE(&k->lingering, s, linger_link);
+	s->lingers = false;
 }
 
-/* One duration per list, so that the list is in the order of its ends. */
-void stream_timer_set(struct stream_kernel *k, struct kernel_stream *s,
-	enum stream_timer timer, uint64_t ns)
+/* All for the same time, so that the list is in the order of its ends. */
+void stream_linger(struct stream_kernel *k, struct kernel_stream *s)
 {
-	stream_timer_clear(k, s);
-	s->deadline_ns = k->now_ns + ns;
-	s->timer = (uint8_t)timer;
-	TAILQ_INSERT_TAIL(&k->timers[timer], s, timer_link);
+	assert(!s->lingers);
+	s->deadline_ns = k->now_ns + STREAM_LINGER_NS;
+	s->lingers = true;
+	TAILQ_INSERT_TAIL(&k->lingering, s, linger_link);
 }
 
 void stream_buffer_put(struct stream_kernel *k, struct stream_buffer *buffer)
@@ -97,20 +91,6 @@ void stream_buffer_put(struct stream_kernel *k, struct stream_buffer *buffer)
 	k->stock[k->stock_count++] = buffer->index;
 	k->returned = true;
 	*buffer = (struct stream_buffer){0};
-}
-
-bool stream_buffer_get(struct stream_kernel *k, struct stream_buffer *buffer)
-{
-	uint32_t index;
-
-	assert(!buffer->memory);
-	if (k->stock_count == 0)
-		return false;
-	index = k->stock[--k->stock_count];
-	*buffer = (struct stream_buffer){
-		k->buffers + (size_t)index * k->limits.receive_bytes, index, 0,
-		0};
-	return true;
 }
 
 uint32_t stream_buffer_compact(
@@ -132,14 +112,13 @@ void stream_buffers_post(struct stream_kernel *k)
 	int mask = io_uring_buf_ring_mask(k->posted_ring_count);
 	int added = 0;
 
-	while (k->posted_count < k->posted_max &&
-		k->stock_count > k->stock_reserve) {
-		struct stream_buffer buffer = {0};
+	while (k->posted_count < k->posted_max && k->stock_count > 0) {
+		uint32_t index = k->stock[--k->stock_count];
 
-		stream_buffer_get(k, &buffer);
-		io_uring_buf_ring_add(k->posted, buffer.memory,
+		io_uring_buf_ring_add(k->posted,
+			k->buffers + (size_t)index * k->limits.receive_bytes,
 			(unsigned)k->limits.receive_bytes,
-			(unsigned short)buffer.index, mask, added);
+			(unsigned short)index, mask, added);
 		k->posted_count++;
 		added++;
 	}

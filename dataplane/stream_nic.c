@@ -12,6 +12,7 @@
 #include "dataplane/poll_meter.h"
 #include "dataplane/stream_nic.h"
 #include "dataplane/stream_tcp.h"
+#include "dataplane/stream_tls.h"
 
 #define SOCKETS_LOOK_NS (1 * NS_PER_MS)
 #define SOCKET_STREAM_COUNT_MAX 64
@@ -370,7 +371,7 @@ static int nic_loop_identify(struct stream_loop *loop,
 {
 	(void)loop;
 	(void)identity;
-	return error_set(err, EINVAL, "there is no TLS over a polled port");
+	return error_set(err, EINVAL, "no listener speaks TLS");
 }
 
 static void nic_loop_destroy(struct stream_loop *loop)
@@ -502,16 +503,15 @@ static int check(const struct stream_nic_config *config, struct error *err)
 	return 0;
 }
 
-int stream_nic_create(const struct stream_nic_config *config,
+/* Without TLS. */
+static int create(const struct stream_nic_config *config,
 	struct stream_loop *out, struct error *err)
 {
 	struct stream_loop loop = {
 		.ops = &stream_nic_ops, .spin_ns = config->link.spin_ns};
 	struct stream_nic *n;
-	int rc = check(config, err);
+	int rc;
 
-	if (rc)
-		return rc;
 	n = calloc(1, sizeof(*n));
 	if (!n)
 		return error_set(err, ENOMEM, "no memory for the loop");
@@ -539,4 +539,55 @@ int stream_nic_create(const struct stream_nic_config *config,
 	}
 	*out = loop;
 	return 0;
+}
+
+static uint32_t tls_listeners(const struct stream_nic_config *config)
+{
+	uint32_t listeners = 0;
+
+	for (uint32_t i = 0; i < config->listener_count; i++)
+		if (config->listeners[i].tls)
+			listeners |= 1u << i;
+	return listeners;
+}
+
+/* The port and the sockets, and TLS on top of both. */
+static int create_tls(const struct stream_nic_config *config,
+	uint32_t listeners, struct stream_loop *out, struct error *err)
+{
+	const struct stream_tls_config tls_config = {
+		.identity = config->identity,
+		.limits = config->limits,
+		.listeners = listeners,
+		.handler = config->handler,
+		.arg = config->arg};
+	struct stream_nic_config below = *config;
+	struct stream_loop loop;
+	struct stream_tls *tls;
+	int rc = stream_tls_create(&tls_config, &tls, err);
+
+	if (rc)
+		return rc;
+	below.limits = stream_tls_limits(&config->limits);
+	below.handler = stream_tls_event;
+	below.arg = tls;
+	rc = create(&below, &loop, err);
+	if (rc)
+		stream_tls_discard(tls);
+	else
+		stream_tls_join(tls, &loop, out);
+	return rc;
+}
+
+int stream_nic_create(const struct stream_nic_config *config,
+	struct stream_loop *out, struct error *err)
+{
+	int rc = check(config, err);
+	uint32_t listeners;
+
+	if (rc)
+		return rc;
+	listeners = tls_listeners(config);
+	return listeners ? create_tls(config, listeners, out, err)
+			 : create(config, out, err);
 }

@@ -17,8 +17,9 @@
  * Counters:   written by the loop's thread, ten times a second.
  * Ownership:  the loop owns the port, and the sockets as stream_kernel.h
  *             says. handler's arg and counters stay the caller's.
+ * TLS:        where a listener has it, stream_tls.h stands on top of both.
  * Threads:    as stream.h; the thread of the first poll() is the loop's, and
- *             is put on the core. TLS is not here yet: a listener is plain.
+ *             is put on the core.
  */
 #ifndef HEDDLE_DATAPLANE_STREAM_NIC_H
 #define HEDDLE_DATAPLANE_STREAM_NIC_H
@@ -43,6 +44,7 @@ struct stream_nic_link {
 struct stream_nic_listener {
 	int fd; /* a socket as in stream_kernel.h; -1: of the port */
 	uint16_t tcp_port; /* where fd is -1; each one once */
+	bool tls;
 };
 
 struct stream_nic_config {
@@ -50,6 +52,7 @@ struct stream_nic_config {
 	struct stream_nic_listener listeners[STREAM_LISTENER_COUNT_MAX];
 	uint32_t listener_count;
 	struct stream_limits limits;
+	struct stream_identity identity; /* for listeners with tls */
 	struct nic_counters *counters; /* may be NULL; so may poll */
 	struct poll_counters *poll;
 	struct capture *capture; /* borrowed; may be NULL */
@@ -57,7 +60,10 @@ struct stream_nic_config {
 	void *arg;
 };
 
-/* As nic_open(), stream_tcp_create() and stream_kernel_create(). */
+/*
+ * As nic_open(), stream_tcp_create(), stream_kernel_create() and
+ * stream_tls_create().
+ */
 int stream_nic_create(const struct stream_nic_config *config,
 	struct stream_loop *out, struct error *err);
 

@@ -6,7 +6,7 @@
  *             connections becomes events. Nothing here knows which NIC.
  * Accepting:  connections beyond the streams wait, opened, up to
  *             backlog_count; one listener cannot take the last stream from
- *             another. TLS is not here: a listener is plain.
+ *             another. Listeners are plain; stream_tls.h stands on top.
  * Ownership:  the stack is the loop's; the port and handler's arg stay the
  *             caller's and outlive it.
  * Memory:     total_bytes: a quarter is for receiving (in units of

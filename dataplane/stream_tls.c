@@ -1,296 +1,519 @@
-/* stream_tls.c - TLS 1.3 between two buffers (records <-> plain text) */
+/* stream_tls.c - TLS 1.3 over any byte stream (stream.h <- stream.h) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
+#include "dataplane/stream_tls_private.h"
 
-#include "dataplane/stream_tls.h"
+#define PLACE_COUNT_MAX 4096 /* ready ciphers, 1.2 KB each */
+#define UNIT_COUNT_MIN 64 /* so many streams never wait for each other */
 
-struct tls_context {
-	SSL_CTX *ssl; /* owned */
-	BIO_METHOD *method; /* owned: how OpenSSL reaches a pipe */
-	uint32_t users; /* sessions, and the loop */
-};
+/* --- streams ------------------------------------------------------------------ */
 
-struct tls_session {
-	struct tls_context *context;
-	SSL *ssl; /* owned, with its BIO */
-	struct tls_pipe pipe;
-};
-
-static int pipe_read(BIO *bio, char *to, int size)
+uint32_t tls_index(const struct stream_tls *t, const struct tls_stream *s)
 {
-	const struct tls_session *session = BIO_get_data(bio);
-	size_t taken = 0;
-
-	if (size > 0)
-		taken = session->pipe.take(
-			session->pipe.arg, (uint8_t *)to, (size_t)size);
-	BIO_clear_retry_flags(bio);
-	if (taken > 0)
-		return (int)taken;
-	BIO_set_retry_read(bio);
-	return -1;
+	return (uint32_t)(s - t->streams);
 }
 
-static int pipe_write(BIO *bio, const char *from, int size)
+struct stream_id tls_id(const struct stream_tls *t, const struct tls_stream *s)
 {
-	const struct tls_session *session = BIO_get_data(bio);
-	size_t put = 0;
-
-	if (size > 0)
-		put = session->pipe.put(
-			session->pipe.arg, (const uint8_t *)from, (size_t)size);
-	BIO_clear_retry_flags(bio);
-	if (put > 0)
-		return (int)put;
-	BIO_set_retry_write(bio);
-	return -1;
+	return (struct stream_id){tls_index(t, s), s->generation};
 }
 
-static long pipe_control(BIO *bio, int command, long number, void *pointer)
+size_t tls_emit(struct stream_tls *t, const struct tls_stream *s,
+	struct stream_event *event)
 {
-	(void)bio;
-	(void)number;
-	(void)pointer;
-	/* The queue is always on its way; everything else is not ours. */
-	return command == BIO_CTRL_FLUSH;
+	event->id = tls_id(t, s);
+	t->event_count++;
+	return t->handler(t->arg, event);
 }
 
-/* Only HTTP/1.1 is spoken here; a client that offers ALPN must offer it. */
-static int select_protocol(SSL *ssl, const unsigned char **out,
-	unsigned char *out_length, const unsigned char *in,
-	unsigned int in_length, void *arg)
+static struct tls_stream_list *list_of(
+	struct stream_tls *t, enum tls_queue queue)
 {
-	static const unsigned char ours[] = "\x08http/1.1";
-	unsigned char *found;
-
-	(void)ssl;
-	(void)arg;
-	if (SSL_select_next_proto(&found, out_length, ours, sizeof(ours) - 1,
-		    in, in_length) != OPENSSL_NPN_NEGOTIATED)
-		return SSL_TLSEXT_ERR_ALERT_FATAL;
-	*out = found;
-	return SSL_TLSEXT_ERR_OK;
+	return queue == TLS_ON_AGAIN ? &t->again : &t->starved;
 }
 
-/* The text of OpenSSL's first complaint; the queue is empty after it. */
-static int refuse(struct error *err, const char *what)
+void tls_queue_set(
+	struct stream_tls *t, struct tls_stream *s, enum tls_queue queue)
 {
-	unsigned long code = ERR_get_error();
-	const char *reason = code ? ERR_reason_error_string(code) : NULL;
-
-	ERR_clear_error();
-	return error_set(
-		err, EINVAL, "%s: %s", what, reason ? reason : "not usable");
+	if (s->queue == queue)
+		return;
+	if (s->queue != TLS_ON_NONE)
+		TAILQ_REMOVE(list_of(t, (enum tls_queue)s->queue), s, link);
+	if (queue != TLS_ON_NONE)
+		TAILQ_INSERT_TAIL(list_of(t, queue), s, link);
+	s->queue = (uint8_t)queue;
 }
 
-static int load_certificate(
-	SSL_CTX *ssl, const char *text, int length, struct error *err)
+void tls_wait(struct stream_tls *t, struct tls_stream *s)
 {
-	static const char what[] = "TLS certificate";
-	BIO *bio = BIO_new_mem_buf(text, length);
-	X509 *leaf, *next;
-	int ok;
+	if (s->waits)
+		return;
+	s->waits = true;
+	s->deadline_ns = mono_now().ns + t->patience_ns;
+	TAILQ_INSERT_TAIL(&t->waiting, s, wait_link);
+}
 
-	if (!bio)
-		return error_set(err, ENOMEM, "%s: no memory", what);
-	leaf = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL);
-	ok = leaf && SSL_CTX_use_certificate(ssl, leaf) == 1;
-	X509_free(leaf);
-	while (ok && (next = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
-		ok = SSL_CTX_add0_chain_cert(ssl, next) == 1;
-		if (!ok)
-			X509_free(next);
+void tls_wait_end(struct stream_tls *t, struct tls_stream *s)
+{
+	if (s->waits)
+		TAILQ_REMOVE(&t->waiting, s, wait_link);
+	s->waits = false;
+}
+
+/* NULL: dead, never was, or not known above. */
+static struct tls_stream *find(const struct stream_tls *t, struct stream_id id)
+{
+	struct tls_stream *s;
+
+	if (id.index >= t->limits.stream_count)
+		return NULL;
+	s = &t->streams[id.index];
+	return s->opened && s->generation == id.generation ? s : NULL;
+}
+
+/* Nothing of its keys is left, nor of what it has sent. */
+static void forget(struct stream_tls *t, struct tls_stream *s)
+{
+	if (s->record.in.key.suite != 0)
+		tls_aead_forget(t->aead, tls_index(t, s), &s->record.in.key,
+			&s->record.out.key);
+	tls_record_wipe(&s->record);
+	tls_handshake_destroy(s->handshake);
+	s->handshake = NULL;
+}
+
+/* --- what the handshake reaches ----------------------------------------------- */
+
+static size_t pipe_take(void *arg, uint8_t *to, size_t size)
+{
+	struct stream_tls *t = arg;
+
+	if (size > t->view_length)
+		size = t->view_length;
+	if (size == 0)
+		return 0;
+	memcpy(to, t->view, size);
+	t->view += size;
+	t->view_length -= size;
+	return size;
+}
+
+static size_t pipe_put(void *arg, const uint8_t *from, size_t size)
+{
+	struct stream_tls *t = arg;
+	struct stream_id id = tls_id(t, t->turned);
+	struct stream_segment segment = {from, size, false};
+	size_t room = t->below.ops->room(&t->below, id);
+
+	if (segment.length > room)
+		segment.length = room;
+	if (segment.length == 0 ||
+		t->below.ops->send(&t->below, id, &segment, 1))
+		return 0;
+	return segment.length;
+}
+
+/* --- events of the loop below ------------------------------------------------- */
+
+static void take_identity(struct stream_tls *t)
+{
+	struct tls_context *fresh = atomic_exchange(&t->fresh, NULL);
+
+	if (!fresh)
+		return;
+	tls_context_destroy(t->context);
+	t->context = fresh;
+}
+
+static void opened(struct stream_tls *t, struct tls_stream *s,
+	const struct stream_event *event)
+{
+	const struct tls_pipe pipe = {pipe_take, pipe_put, t};
+
+	assert(s->state == TLS_IS_FREE);
+	*s = (struct tls_stream){.generation = event->id.generation,
+		.state = TLS_IS_PLAIN,
+		.unit = UNIT_NONE,
+		.peer = event->peer,
+		.listener = (uint8_t)event->listener};
+	if (!(t->listeners & 1u << event->listener)) {
+		s->opened = true;
+		t->handler(t->arg, event);
+		return;
 	}
-	BIO_free(bio);
-	/* The chain ends where no further PEM block begins. */
-	if (ok && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-		ok = 0;
-	if (!ok)
-		return refuse(err, what);
-	ERR_clear_error();
+	take_identity(t);
+	s->state = TLS_IS_HANDSHAKING;
+	s->handshake = tls_handshake_create(t->context, &pipe);
+	if (s->handshake)
+		tls_wait(t, s);
+	else
+		tls_output_abort(t, s);
+}
+
+static void closed(struct stream_tls *t, struct tls_stream *s,
+	const struct stream_event *event)
+{
+	struct stream_event copy = *event;
+	bool told = s->opened;
+
+	tls_queue_set(t, s, TLS_ON_NONE);
+	tls_wait_end(t, s);
+	tls_input_drop(t, s);
+	if (s->state != TLS_IS_PLAIN)
+		forget(t, s);
+	if (s->failed)
+		copy.end = STREAM_END_RESET;
+	s->state = TLS_IS_FREE;
+	s->opened = false;
+	if (told)
+		tls_emit(t, s, &copy);
+}
+
+/* There is room below; also for what is wanted? */
+static void writable(struct stream_tls *t, struct tls_stream *s)
+{
+	struct stream_event event = {.kind = STREAM_WRITABLE};
+	bool rest = s->rest;
+
+	if (s->state == TLS_IS_HANDSHAKING) {
+		(void)tls_input(t, s, NULL, 0);
+		s->rest = rest;
+		if (rest && s->state != TLS_IS_ENDING)
+			(void)t->below.ops->resume(&t->below, tls_id(t, s));
+	} else if (s->want > 0 && tls_output_room(t, s) >= s->want) {
+		s->want = 0;
+		tls_emit(t, s, &event);
+	} else if (s->want > 0) {
+		(void)t->below.ops->want(
+			&t->below, tls_id(t, s), tls_output_sealed(s->want));
+	}
+}
+
+size_t stream_tls_event(void *arg, const struct stream_event *event)
+{
+	struct stream_tls *t = arg;
+	struct tls_stream *s = &t->streams[event->id.index];
+
+	assert(event->id.index < t->limits.stream_count);
+	assert(event->kind == STREAM_OPENED ||
+		(s->state != TLS_IS_FREE &&
+			s->generation == event->id.generation));
+	if (event->kind == STREAM_OPENED) {
+		opened(t, s, event);
+	} else if (event->kind == STREAM_CLOSED) {
+		closed(t, s, event);
+	} else if (s->state == TLS_IS_PLAIN) {
+		t->event_count++;
+		return t->handler(t->arg, event);
+	} else if (s->state == TLS_IS_ENDING) {
+		return event->kind == STREAM_DATA ? event->length : 0;
+	} else if (event->kind == STREAM_DATA) {
+		return tls_input(t, s, event->data, event->length);
+	} else if (event->kind == STREAM_WRITABLE) {
+		writable(t, s);
+	} else {
+		tls_input_peer_done(t, s);
+	}
 	return 0;
 }
 
-static int load_key(
-	SSL_CTX *ssl, const char *text, int length, struct error *err)
-{
-	static const char what[] = "TLS key";
-	BIO *bio = BIO_new_mem_buf(text, length);
-	char nothing[] = "";
-	EVP_PKEY *key;
-	int ok;
+/* --- a turn ------------------------------------------------------------------- */
 
-	if (!bio)
-		return error_set(err, ENOMEM, "%s: no memory", what);
-	/* An empty password: a key that is encrypted fails, nobody is asked. */
-	key = PEM_read_bio_PrivateKey(bio, NULL, NULL, nothing);
-	BIO_free(bio);
-	ok = key && SSL_CTX_use_PrivateKey(ssl, key) == 1;
-	EVP_PKEY_free(key);
-	if (!ok)
-		return refuse(err, what);
-	if (SSL_CTX_check_private_key(ssl) != 1)
-		return refuse(err, "TLS key does not fit the certificate");
+static void expire(struct stream_tls *t)
+{
+	struct tls_stream *s = TAILQ_FIRST(&t->waiting);
+	uint64_t now_ns = s ? mono_now().ns : 0;
+
+	for (; s && s->deadline_ns <= now_ns; s = TAILQ_FIRST(&t->waiting))
+		tls_output_abort(t, s);
+}
+
+/* Who has asked before this turn; what asks meanwhile is next. */
+static void run_again(struct stream_tls *t)
+{
+	struct tls_stream *last = TAILQ_LAST(&t->again, tls_stream_list), *s;
+
+	while (last && (s = TAILQ_FIRST(&t->again))) {
+		tls_queue_set(t, s, TLS_ON_NONE);
+		tls_input_again(t, s);
+		if (s == last)
+			break;
+	}
+}
+
+static void feed_starved(struct stream_tls *t)
+{
+	struct tls_stream *s;
+
+	if (!t->returned)
+		return;
+	t->returned = false;
+	while ((s = TAILQ_FIRST(&t->starved))) {
+		tls_queue_set(t, s, TLS_ON_NONE);
+		(void)t->below.ops->resume(&t->below, tls_id(t, s));
+	}
+}
+
+static uint32_t tls_poll(struct stream_loop *loop, struct mono until)
+{
+	struct stream_tls *t = loop->context;
+	const struct tls_stream *s;
+	uint32_t count;
+
+	t->event_count = 0;
+	expire(t);
+	run_again(t);
+	feed_starved(t);
+	count = t->event_count;
+	s = TAILQ_FIRST(&t->waiting);
+	if (s && s->deadline_ns < until.ns)
+		until.ns = s->deadline_ns;
+	if (count > 0 || !TAILQ_EMPTY(&t->again))
+		until.ns = 0;
+	return count + t->below.ops->poll(&t->below, until);
+}
+
+/* --- what handlers and the caller do ------------------------------------------ */
+
+static int tls_send(struct stream_loop *loop, struct stream_id id,
+	const struct stream_segment *segments, uint32_t count)
+{
+	struct stream_tls *t = loop->context;
+	struct tls_stream *s = find(t, id);
+
+	if (!s)
+		return -ENOTCONN;
+	if (s->state == TLS_IS_PLAIN)
+		return t->below.ops->send(&t->below, id, segments, count);
+	return s->state == TLS_IS_OPEN ? tls_output_send(t, s, segments, count)
+				       : -ENOTCONN;
+}
+
+static size_t tls_room(const struct stream_loop *loop, struct stream_id id)
+{
+	const struct stream_tls *t = loop->context;
+	const struct tls_stream *s = find(t, id);
+
+	if (!s)
+		return 0;
+	if (s->state == TLS_IS_PLAIN)
+		return t->below.ops->room(&t->below, id);
+	return s->state == TLS_IS_OPEN ? tls_output_room(t, s) : 0;
+}
+
+static int tls_want(struct stream_loop *loop, struct stream_id id, size_t want)
+{
+	struct stream_tls *t = loop->context;
+	struct tls_stream *s = find(t, id);
+
+	if (s && s->state == TLS_IS_PLAIN)
+		return t->below.ops->want(&t->below, id, want);
+	if (!s || s->state != TLS_IS_OPEN)
+		return -ENOTCONN;
+	if (want > tls_output_plain(t->limits.send_bytes + TLS_SLACK_BYTES))
+		return -EMSGSIZE;
+	s->want = (uint32_t)want;
+	return t->below.ops->want(
+		&t->below, id, want > 0 ? tls_output_sealed(want) : 0);
+}
+
+static int tls_resume(struct stream_loop *loop, struct stream_id id)
+{
+	struct stream_tls *t = loop->context;
+	struct tls_stream *s = find(t, id);
+
+	if (s && s->state == TLS_IS_PLAIN)
+		return t->below.ops->resume(&t->below, id);
+	if (!s || s->state != TLS_IS_OPEN)
+		return -ENOTCONN;
+	s->stalled = false;
+	tls_queue_set(t, s, TLS_ON_AGAIN);
 	return 0;
 }
 
-static bool make_method(struct tls_context *context)
+static int tls_close(struct stream_loop *loop, struct stream_id id)
 {
-	context->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "stream");
-	return context->method &&
-	       BIO_meth_set_read(context->method, pipe_read) &&
-	       BIO_meth_set_write(context->method, pipe_write) &&
-	       BIO_meth_set_ctrl(context->method, pipe_control);
+	struct stream_tls *t = loop->context;
+	struct tls_stream *s = find(t, id);
+
+	if (!s)
+		return -ENOTCONN;
+	if (s->state == TLS_IS_PLAIN)
+		return t->below.ops->close(&t->below, id);
+	if (s->state == TLS_IS_OPEN)
+		tls_output_end(t, s, TLS_ALERT_CLOSE_NOTIFY);
+	return 0;
 }
 
-static bool set_options(SSL_CTX *ssl)
+static int tls_abort(struct stream_loop *loop, struct stream_id id)
 {
-	SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
-	SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_mode(ssl, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_CTX_set_verify(ssl, SSL_VERIFY_NONE, NULL);
-	SSL_CTX_set_alpn_select_cb(ssl, select_protocol, NULL);
-	return SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) == 1 &&
-	       SSL_CTX_set_num_tickets(ssl, 0) == 1 &&
-	       SSL_CTX_set_max_early_data(ssl, 0) == 1;
+	struct stream_tls *t = loop->context;
+	struct tls_stream *s = find(t, id);
+
+	if (!s)
+		return -ENOTCONN;
+	if (s->state == TLS_IS_PLAIN)
+		return t->below.ops->abort(&t->below, id);
+	tls_output_abort(t, s);
+	return 0;
 }
 
-int tls_context_create(const char *certificate, size_t certificate_length,
-	const char *key, size_t key_length, struct tls_context **out,
-	struct error *err)
+static void tls_drain(struct stream_loop *loop)
 {
-	struct tls_context *context;
-	int rc = 0;
+	struct stream_tls *t = loop->context;
 
-	if (!certificate || !key)
-		return error_set(err, EINVAL,
-			"a TLS listener needs a certificate and a key");
-	if (certificate_length > INT_MAX || key_length > INT_MAX)
-		return error_set(
-			err, EINVAL, "TLS certificate or key: too large");
-	context = calloc(1, sizeof(*context));
-	if (!context)
-		return error_set(err, ENOMEM, "TLS: no memory");
-	context->users = 1;
-	context->ssl = SSL_CTX_new(TLS_server_method());
-	if (!context->ssl || !make_method(context) ||
-		!set_options(context->ssl))
-		rc = error_set(err, ENOMEM, "TLS: no memory");
-	if (rc == 0)
-		rc = load_certificate(context->ssl, certificate,
-			(int)certificate_length, err);
-	if (rc == 0)
-		rc = load_key(context->ssl, key, (int)key_length, err);
-	if (rc) {
-		tls_context_destroy(context);
+	t->below.ops->drain(&t->below);
+}
+
+static int tls_identify(struct stream_loop *loop,
+	const struct stream_identity *identity, struct error *err)
+{
+	struct stream_tls *t = loop->context;
+	struct tls_context *fresh;
+	int rc = tls_context_create(identity->certificate,
+		identity->certificate_length, identity->key,
+		identity->key_length, &fresh, err);
+
+	if (rc)
 		return rc;
-	}
-	*out = context;
+	/* One that was not yet taken up has no handshake. */
+	tls_context_destroy(atomic_exchange(&t->fresh, fresh));
 	return 0;
 }
 
-void tls_context_destroy(struct tls_context *context)
+static void tls_wake(struct stream_loop *loop)
 {
-	if (!context || --context->users > 0)
+	struct stream_tls *t = loop->context;
+
+	t->below.ops->wake(&t->below);
+}
+
+static void tls_destroy(struct stream_loop *loop)
+{
+	struct stream_tls *t = loop->context;
+
+	if (!t)
 		return;
-	SSL_CTX_free(context->ssl);
-	BIO_meth_free(context->method);
-	free(context);
+	t->below.ops->destroy(&t->below);
+	for (uint32_t i = 0; i < t->limits.stream_count; i++)
+		if (t->streams[i].state > TLS_IS_PLAIN)
+			forget(t, &t->streams[i]);
+	stream_tls_discard(t);
+	*loop = (struct stream_loop){0};
 }
 
-struct tls_session *tls_session_create(
-	struct tls_context *context, const struct tls_pipe *pipe)
-{
-	struct tls_session *session = calloc(1, sizeof(*session));
-	BIO *bio = NULL;
+/* --- create ------------------------------------------------------------------- */
 
-	if (!session)
-		return NULL;
-	session->pipe = *pipe;
-	session->context = context;
-	context->users++;
-	session->ssl = SSL_new(context->ssl);
-	if (session->ssl)
-		bio = BIO_new(context->method);
-	if (!bio) {
-		ERR_clear_error();
-		tls_session_destroy(session);
-		return NULL;
-	}
-	BIO_set_data(bio, session);
-	BIO_set_init(bio, 1);
-	SSL_set_bio(session->ssl, bio, bio);
-	SSL_set_accept_state(session->ssl);
-	return session;
+struct stream_limits stream_tls_limits(const struct stream_limits *above)
+{
+	struct stream_limits limits = *above;
+
+	limits.send_bytes += TLS_SLACK_BYTES;
+	return limits;
 }
 
-void tls_session_destroy(struct tls_session *session)
+static int make_tables(struct stream_tls *t, struct error *err)
 {
-	if (!session)
-		return;
-	SSL_free(session->ssl);
-	tls_context_destroy(session->context);
-	free(session);
-}
-
-/* What a call that returned `rc` <= 0 means. */
-static enum tls_result result_of(struct tls_session *session, int rc)
-{
-	int code = SSL_get_error(session->ssl, rc);
-
-	ERR_clear_error();
-	switch (code) {
-	case SSL_ERROR_WANT_READ:
-	case SSL_ERROR_WANT_WRITE:
-		return TLS_AGAIN;
-	case SSL_ERROR_ZERO_RETURN:
-		return TLS_DONE;
-	default:
-		return TLS_FAILED;
-	}
-}
-
-enum tls_result tls_handshake(struct tls_session *session)
-{
-	int rc = SSL_do_handshake(session->ssl);
-
-	return rc == 1 ? TLS_OK : result_of(session, rc);
-}
-
-enum tls_result tls_read(struct tls_session *session, uint8_t *to, size_t size,
-	size_t *out_length)
-{
-	int rc = SSL_read_ex(session->ssl, to, size, out_length);
-
-	return rc == 1 ? TLS_OK : result_of(session, rc);
-}
-
-enum tls_result tls_write(
-	struct tls_session *session, const uint8_t *from, size_t size)
-{
-	size_t written;
+	const struct stream_limits *l = &t->limits;
+	size_t unit_bytes =
+		(l->receive_bytes + TLS_RECORD_SEALED_BYTES_MAX + 7) / 8 * 8;
+	size_t units = l->total_bytes / 4 / unit_bytes;
+	uint32_t places = l->stream_count < PLACE_COUNT_MAX ? l->stream_count
+							    : PLACE_COUNT_MAX;
 	int rc;
 
-	assert(size > 0 && size <= TLS_RECORD_BYTES_MAX);
-	rc = SSL_write_ex(session->ssl, from, size, &written);
-	if (rc != 1)
-		return result_of(session, rc);
-	assert(written == size);
-	return TLS_OK;
+	if (units < UNIT_COUNT_MIN)
+		units = UNIT_COUNT_MIN;
+	if (units > l->stream_count)
+		units = l->stream_count;
+	t->streams = calloc(l->stream_count, sizeof(*t->streams));
+	t->scratch = malloc(TLS_RECORD_SEALED_BYTES_MAX);
+	t->sealed = malloc(tls_output_sealed(l->send_bytes));
+	rc = t->streams && t->scratch && t->sealed ? 0 : -ENOMEM;
+	if (rc == 0)
+		rc = tls_aead_create(places, &t->aead);
+	if (rc == 0)
+		rc = unit_pool_init(
+			&t->pool, (uint32_t)unit_bytes, (uint32_t)units);
+	return rc ? error_set(err, ENOMEM, "TLS: no memory for %u streams",
+			    l->stream_count)
+		  : 0;
 }
 
-void tls_close(struct tls_session *session)
+int stream_tls_create(const struct stream_tls_config *config,
+	struct stream_tls **out, struct error *err)
 {
-	/* Its answer is the peer's business; nothing here waits for it. */
-	(void)SSL_shutdown(session->ssl);
-	ERR_clear_error();
+	const struct stream_identity *who = &config->identity;
+	struct stream_tls *t;
+	int rc;
+
+	if (config->limits.stream_count == 0 ||
+		config->limits.receive_bytes > UINT32_MAX / 2)
+		return error_set(err, EINVAL, "TLS: no streams, or too large");
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return error_set(err, ENOMEM, "TLS: no memory");
+	t->limits = config->limits;
+	t->listeners = config->listeners;
+	t->handler = config->handler;
+	t->arg = config->arg;
+	t->patience_ns = config->limits.user_timeout_ns < TLS_PATIENCE_NS
+				 ? config->limits.user_timeout_ns
+				 : TLS_PATIENCE_NS;
+	TAILQ_INIT(&t->again);
+	TAILQ_INIT(&t->starved);
+	TAILQ_INIT(&t->waiting);
+	rc = tls_context_create(who->certificate, who->certificate_length,
+		who->key, who->key_length, &t->context, err);
+	if (rc == 0)
+		rc = make_tables(t, err);
+	if (rc) {
+		stream_tls_discard(t);
+		return rc;
+	}
+	*out = t;
+	return 0;
+}
+
+void stream_tls_discard(struct stream_tls *t)
+{
+	if (!t)
+		return;
+	tls_context_destroy(t->context);
+	tls_context_destroy(atomic_load(&t->fresh));
+	tls_aead_destroy(t->aead);
+	if (t->pool.memory)
+		unit_pool_release(&t->pool);
+	free(t->sealed);
+	free(t->scratch);
+	free(t->streams);
+	free(t);
+}
+
+static const struct stream_ops stream_tls_ops = {
+	.poll = tls_poll,
+	.send = tls_send,
+	.room = tls_room,
+	.want = tls_want,
+	.resume = tls_resume,
+	.close = tls_close,
+	.abort = tls_abort,
+	.drain = tls_drain,
+	.identify = tls_identify,
+	.wake = tls_wake,
+	.destroy = tls_destroy,
+};
+
+void stream_tls_join(struct stream_tls *t, const struct stream_loop *below,
+	struct stream_loop *out)
+{
+	t->below = *below;
+	t->ops = stream_tls_ops;
+	t->ops.name = below->ops->name;
+	*out = (struct stream_loop){
+		.ops = &t->ops, .context = t, .spin_ns = below->spin_ns};
 }

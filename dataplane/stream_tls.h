@@ -1,73 +1,59 @@
-/* stream_tls.h - TLS 1.3 between two buffers (records <-> plain text) */
+/* stream_tls.h - TLS 1.3 over any byte stream (stream.h <- stream.h) */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What:       OpenSSL without a socket: it takes records from and puts
- *             records into whatever the two functions of struct tls_pipe
- *             reach. TLS 1.3 only; no session tickets, no early data, no
- *             client certificates; ALPN "http/1.1" where a client offers any.
- * Ownership:  the context belongs to the loop, a session to its stream;
- *             pipe.arg is borrowed for the session's life. A context that was
- *             destroyed lives on until its last session is.
- * Memory:     OpenSSL allocates for a session and during its handshake.
- * Threads:    as the loop's.
+ * What:       a stream_loop that stands on another one, whichever back end
+ *             that is: streams of listeners with TLS carry plain text above
+ *             and records below, the others pass through as they are. Ids are
+ *             those of the loop below.
+ * Opening:    OPENED comes after the handshake; one that fails or takes
+ *             longer than the user timeout (10 s at most) is never seen above.
+ * Bytes in:   a record that came whole is opened into one buffer that all
+ *             streams share and handed up from there. Only what is not
+ *             consumed, and a record that came in part, is held for a stream,
+ *             in a buffer of a pool; without one the bytes wait below, and a
+ *             stream that has waited as long as for a handshake is reset.
+ * Bytes out:  send() puts its segments together, seals them as records of up
+ *             to 16 KiB and sends them as one. room() keeps back what a
+ *             KeyUpdate and close_notify need.
+ * End:        close_notify goes before close(), where there is room. The
+ *             peer's is PEER_DONE, and so is an end without one: a request
+ *             that was cut short is known by its own length. What is not a
+ *             proper record ends the stream as reset, and the peer gets its
+ *             alert.
+ * Memory:     some 350 bytes per stream, and the pool: a quarter of
+ *             total_bytes beside those of the loop below, reserved, not
+ *             touched. Ready ciphers as in tls_aead.h, 4,096 of them.
+ *             OpenSSL allocates during a handshake.
+ * Ownership:  the loop owns the one below once they are joined.
+ * Threads:    as stream.h.
  */
 #ifndef HEDDLE_DATAPLANE_STREAM_TLS_H
 #define HEDDLE_DATAPLANE_STREAM_TLS_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "dataplane/stream.h"
 
-#include "base/error.h"
+struct stream_tls;
 
-/* Most plain bytes of a record, and what the record adds to them. */
-#define TLS_RECORD_BYTES_MAX 16384
-#define TLS_RECORD_EXTRA_BYTES 22
-
-struct tls_context;
-struct tls_session;
-
-struct tls_pipe {
-	/* Take up to `size` bytes of the peer's records; 0 = none now. */
-	size_t (*take)(void *arg, uint8_t *to, size_t size);
-	/* Queue up to `size` bytes for the peer; 0 = no room now. */
-	size_t (*put)(void *arg, const uint8_t *from, size_t size);
+struct stream_tls_config {
+	struct stream_identity identity;
+	struct stream_limits limits; /* as they are above */
+	uint32_t listeners; /* with TLS, as bits of their indices */
+	stream_handler *handler;
 	void *arg;
 };
 
-enum tls_result {
-	TLS_OK,
-	TLS_AGAIN, /* needs more records, or room for its own */
-	TLS_DONE, /* the peer has said close_notify */
-	TLS_FAILED /* an alert is in the pipe */
-};
-
-/* PEM texts. -EINVAL (said which), -ENOMEM. */
-int tls_context_create(const char *certificate, size_t certificate_length,
-	const char *key, size_t key_length, struct tls_context **out,
-	struct error *err);
-void tls_context_destroy(struct tls_context *context); /* NULL is allowed */
-
-/* NULL: no memory. */
-struct tls_session *tls_session_create(
-	struct tls_context *context, const struct tls_pipe *pipe);
-void tls_session_destroy(struct tls_session *session); /* NULL is allowed */
-
-/* TLS_OK once the handshake is complete. */
-enum tls_result tls_handshake(struct tls_session *session);
-
-/* TLS_OK with 1 to `size` plain bytes in *out_length. */
-enum tls_result tls_read(struct tls_session *session, uint8_t *to, size_t size,
-	size_t *out_length);
-
 /*
- * One record of 1 to TLS_RECORD_BYTES_MAX plain bytes; the pipe must have
- * room for it, so that it is never TLS_AGAIN.
+ * To make one: create this, then the loop below with stream_tls_limits(),
+ * stream_tls_event() and what was created as its argument; then join the two.
+ * -EINVAL (bad certificate or key, said which), -ENOMEM.
  */
-enum tls_result tls_write(
-	struct tls_session *session, const uint8_t *from, size_t size);
-
-/* close_notify, into the pipe. */
-void tls_close(struct tls_session *session);
+int stream_tls_create(const struct stream_tls_config *config,
+	struct stream_tls **out, struct error *err);
+/* Where the loop below could not be made; NULL is allowed. */
+void stream_tls_discard(struct stream_tls *t);
+struct stream_limits stream_tls_limits(const struct stream_limits *above);
+size_t stream_tls_event(void *arg, const struct stream_event *event);
+void stream_tls_join(struct stream_tls *t, const struct stream_loop *below,
+	struct stream_loop *out);
 
 #endif

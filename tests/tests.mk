@@ -130,8 +130,10 @@ http_c = dataplane/http.c dataplane/http_head.c dataplane/http_fields.c
 $(call test,http,$(http_c))
 
 # Streams: the cases against stream.h, over the back end that is linked.
-stream_kernel_c = $(wildcard dataplane/stream_kernel*.c) dataplane/stream_tls.c \
+stream_kernel_c = $(wildcard dataplane/stream_kernel*.c) $(stream_tls_c) \
 	dataplane/poll_meter.c base/counters.c
+stream_tls_c = $(wildcard dataplane/stream_tls*.c dataplane/tls_*.c) \
+	dataplane/unit_pool.c
 stream_test_c = tests/stream_case.c tests/pattern.c tests/stream_backend_kernel.c \
 	tests/fake/fake_os.c $(stream_kernel_c) base/error.c base/clock.c
 stream_wraps = $(allocators) mmap munmap io_uring_queue_init io_uring_queue_exit
@@ -168,8 +170,9 @@ $(B)/tests/test_stream_tcp: $(call obj,tests/test_stream.c $(stream_tcp_test_c))
 $(B)/tests/test_stream_tcp_end: \
 	$(call obj,tests/test_stream_end.c $(stream_tcp_test_c))
 TESTS += $(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end
-$(call test,stream_nic,tests/lwip_host.c tests/pattern.c dataplane/stream_nic.c \
-	dataplane/stream_tcp.c dataplane/capture.c $(stream_kernel_c) $(tcp_c))
+$(call test,stream_nic,$(sort tests/lwip_host.c tests/pattern.c \
+	dataplane/stream_nic.c dataplane/stream_tcp.c dataplane/capture.c \
+	$(stream_kernel_c) $(tcp_c)))
 $(B)/tests/test_stream_nic: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
 $(call test,tcp_lwip,tests/lwip_host.c $(tcp_test_c))
 $(B)/tests/test_tcp_lwip: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
