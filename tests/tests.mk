@@ -62,6 +62,7 @@ $(call test,attention,tests/ops_case.c $(reference_c))
 $(call test,mla,tests/ops_case.c $(reference_c))
 $(call test,router,tests/ops_case.c $(reference_c))
 $(call test,moe,tests/ops_case.c $(reference_c))
+$(call test,expert_reads,tests/ops_case.c $(reference_c))
 $(call test,sample,tests/ops_case.c $(reference_c))
 
 json_c = base/json_text.c base/error.c tests/fake/fake_os.c
