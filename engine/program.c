@@ -49,6 +49,8 @@ struct call {
 			uint32_t count);
 		int (*fence)(struct ops *ops);
 	} to; /* the back end's */
+	/* Lines that the next call reads first: its own and its functions'. */
+	const void *soon[OPS_EXPECT_COUNT];
 	size_t size_bytes; /* to the next call */
 	uint32_t count; /* of what follows, where that is a list */
 	_Alignas(16) unsigned char args[];
@@ -58,7 +60,8 @@ struct program {
 	struct ops recorder; /* program_ops() */
 	struct ops *inner;
 	uint32_t row_count;
-	struct call *chain; /* the last call, if rows may join it */
+	struct call *last; /* NULL = the list is empty */
+	struct call *chain; /* the last one, if rows may join it */
 	size_t room_bytes, used_bytes;
 	unsigned char *list; /* owns */
 };
@@ -98,45 +101,78 @@ static int run_fence(const struct call *call)
 	return call->to.fence(call->ops);
 }
 
-/*
- * The arguments are asked for at once: their lines come in together, not one
- * by one as the operation reads them.
- */
 int program_run(const struct program *program)
 {
 	const unsigned char *at = program->list;
 	const unsigned char *end = at + program->used_bytes;
+	void (*expect)(struct ops *, const void *const *const *) =
+		program->inner->table->expect;
+	const void *const *soon = NULL;
 	int rc = 0;
 
+	if (expect)
+		expect(program->inner, &soon);
 	while (rc == 0 && at < end) {
 		const struct call *call = (const void *)at;
 
+		soon = call->soon;
 		at += call->size_bytes;
-		for (const unsigned char *line = call->args; line < at;
-			line += CACHE_LINE_BYTES)
-			__builtin_prefetch(line);
 		rc = call->run(call);
 	}
+	if (expect)
+		expect(program->inner, NULL);
 	return rc;
 }
 
 /* --- writing down ---------------------------------------------------------- */
 
-/* A call with room for arguments of `size` bytes. */
-static struct call *add_call(
-	struct program *program, int (*run)(const struct call *), size_t size)
+/* Tell the last call what is read before `call` begins; `code` is its
+ * operation. */
+static void set_soon(struct call *last, const struct call *call, uintptr_t code)
 {
+	const unsigned char *from = (const void *)call;
+	const unsigned char *end = from + call->size_bytes;
+	uintptr_t loop = (uintptr_t)program_run;
+	size_t i = 0;
+
+	last->soon[i++] = (const void *)loop;
+	last->soon[i++] = (const void *)(loop + CACHE_LINE_BYTES);
+	last->soon[i++] = (const void *)(uintptr_t)call->run;
+	last->soon[i++] = (const void *)code;
+	for (; i < OPS_EXPECT_COUNT && from < end; from += CACHE_LINE_BYTES)
+		last->soon[i++] = from;
+}
+
+static size_t call_bytes(size_t args_bytes)
+{
+	return (offsetof(struct call, args) + args_bytes + CACHE_LINE_BYTES -
+		       1) /
+	       CACHE_LINE_BYTES * CACHE_LINE_BYTES;
+}
+
+/* Give the last call, which has `now` bytes, room for `wanted`. */
+static void grow(struct program *program, size_t now, size_t wanted)
+{
+	assert(wanted - now <= program->room_bytes - program->used_bytes);
+	program->used_bytes += wanted - now;
+	program->last->size_bytes = wanted;
+}
+
+/* A call of the function at `code` with room for arguments of `size` bytes. */
+static struct call *add_call(struct program *program,
+	int (*run)(const struct call *), uintptr_t code, size_t size)
+{
+	struct call *before = program->last;
 	struct call *call = (void *)(program->list + program->used_bytes);
 
-	size = (offsetof(struct call, args) + size + CACHE_LINE_BYTES - 1) /
-	       CACHE_LINE_BYTES * CACHE_LINE_BYTES;
+	size = call_bytes(size);
 	assert(size <= program->room_bytes - program->used_bytes);
-	program->used_bytes += size;
+	*call = (struct call){.run = run, .ops = program->inner, .count = 1};
+	program->last = call;
 	program->chain = NULL;
-	*call = (struct call){.run = run,
-		.ops = program->inner,
-		.size_bytes = size,
-		.count = 1};
+	grow(program, 0, size);
+	if (before)
+		set_soon(before, call, code);
 	return call;
 }
 
@@ -145,10 +181,11 @@ static struct call *add_call(
 		struct ops *ops, const struct args_type *args)                 \
 	{                                                                      \
 		struct program *program = program_of(ops);                     \
-		struct call *call =                                            \
-			add_call(program, run_##name, sizeof(*args));          \
+		const struct ops_table *to = program->inner->table;            \
+		struct call *call = add_call(program, run_##name,              \
+			(uintptr_t)to->name, sizeof(*args));                   \
                                                                                \
-		call->to.name = program->inner->table->name;                   \
+		call->to.name = to->name;                                      \
 		memcpy(call->args, args, sizeof(*args));                       \
 		return 0;                                                      \
 	}
@@ -159,10 +196,11 @@ static int record_linear(
 	struct ops *ops, const struct linear_args *args, uint32_t count)
 {
 	struct program *program = program_of(ops);
-	struct call *call =
-		add_call(program, run_linear, count * sizeof(*args));
+	const struct ops_table *to = program->inner->table;
+	struct call *call = add_call(program, run_linear, (uintptr_t)to->linear,
+		count * sizeof(*args));
 
-	call->to.linear = program->inner->table->linear;
+	call->to.linear = to->linear;
 	call->count = count;
 	memcpy(call->args, args, count * sizeof(*args));
 	return 0;
@@ -171,9 +209,10 @@ static int record_linear(
 static int record_fence(struct ops *ops)
 {
 	struct program *program = program_of(ops);
+	const struct ops_table *to = program->inner->table;
 
-	add_call(program, run_fence, 0)->to.fence =
-		program->inner->table->fence;
+	add_call(program, run_fence, (uintptr_t)to->fence, 0)->to.fence =
+		to->fence;
 	return 0;
 }
 
@@ -184,21 +223,26 @@ static int record_fence(struct ops *ops)
 static struct row_op *add_link(
 	struct program *program, enum row_op_kind kind, uint32_t rows)
 {
+	const struct ops_table *to = program->inner->table;
 	struct call *call = program->chain;
 	struct chain_room *room;
 	struct row_op *link;
 
-	if (!program->inner->table->chain || program->row_count == 0 ||
+	if (!to->chain || program->row_count == 0 ||
 		rows % program->row_count != 0)
 		return NULL;
 	if (!call || call->count == OPS_CHAIN_COUNT_MAX) {
-		call = add_call(program, run_chain, sizeof(*room));
-		call->to.chain = program->inner->table->chain;
+		call = add_call(program, run_chain, (uintptr_t)to->chain,
+			offsetof(struct chain_room, list));
+		call->to.chain = to->chain;
 		call->count = 0;
 		program->chain = call;
 	}
 	room = (void *)call->args;
 	link = &room->list[call->count++];
+	grow(program, call->size_bytes,
+		call_bytes(offsetof(struct chain_room, list) +
+			   call->count * sizeof(*link)));
 	link->kind = kind;
 	link->group = rows / program->row_count;
 	room->args = (struct chain_args){.row_count = program->row_count,
@@ -212,6 +256,7 @@ static struct row_op *add_link(
 		struct ops *ops, const struct args_type *args)                 \
 	{                                                                      \
 		struct program *program = program_of(ops);                     \
+		const struct ops_table *to = program->inner->table;            \
 		struct row_op *link = add_link(program, kind, args->rows);     \
 		struct call *call;                                             \
                                                                                \
@@ -219,8 +264,9 @@ static struct row_op *add_link(
 			link->args.name = *args;                               \
 			return 0;                                              \
 		}                                                              \
-		call = add_call(program, run_##name, sizeof(*args));           \
-		call->to.name = program->inner->table->name;                   \
+		call = add_call(program, run_##name, (uintptr_t)to->name,      \
+			sizeof(*args));                                        \
+		call->to.name = to->name;                                      \
 		memcpy(call->args, args, sizeof(*args));                       \
 		return 0;                                                      \
 	}
@@ -270,7 +316,7 @@ void program_clear(struct program *program, uint32_t row_count)
 {
 	program->row_count = row_count;
 	program->used_bytes = 0;
-	program->chain = NULL;
+	program->last = program->chain = NULL;
 }
 
 struct ops *program_ops(struct program *program)

@@ -77,6 +77,7 @@ static struct bound shared_bound(const struct ops_limits *limits)
 }
 
 static void ref_destroy(struct ops *ops);
+static void ref_expect(struct ops *ops, const void *const *const *lines);
 
 static const struct ops_table table = {
 	.name = "reference",
@@ -95,9 +96,11 @@ static const struct ops_table table = {
 	.combine = ref_combine,
 	.add = ref_add,
 	.sigmoid_gate = ref_sigmoid_gate,
+	.chain = ref_chain,
 	.gather = ref_gather,
 	.sample = ref_sample,
 	.fence = ref_fence,
+	.expect = ref_expect,
 };
 
 struct ref_backend *ref_of(struct ops *ops)
@@ -125,6 +128,11 @@ int ref_fence(struct ops *ops)
 	/* Every operation has ended when it returns. */
 	assert(ref_of(ops));
 	return 0;
+}
+
+static void ref_expect(struct ops *ops, const void *const *const *lines)
+{
+	workers_expect(ref_of(ops)->workers, lines, OPS_EXPECT_COUNT);
 }
 
 static void ref_destroy(struct ops *ops)

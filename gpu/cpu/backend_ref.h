@@ -84,6 +84,7 @@ int ref_moe(struct ops *ops, const struct moe_args *args);
 int ref_combine(struct ops *ops, const struct combine_args *args);
 int ref_add(struct ops *ops, const struct add_args *args);
 int ref_sigmoid_gate(struct ops *ops, const struct sigmoid_gate_args *args);
+int ref_chain(struct ops *ops, const struct chain_args *args);
 int ref_gather(struct ops *ops, const struct gather_args *args);
 int ref_sample(struct ops *ops, const struct sample_args *args);
 int ref_fence(struct ops *ops);

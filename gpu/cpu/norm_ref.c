@@ -139,3 +139,34 @@ int ref_sigmoid_gate(struct ops *ops, const struct sigmoid_gate_args *args)
 	workers_run(ref->workers, args->row_count, sigmoid_gate_rows, args);
 	return 0;
 }
+
+static int run_link(struct ops *ops, const struct row_op *link)
+{
+	switch (link->kind) {
+	case ROW_RMS_NORM:
+		return ref_rms_norm(ops, &link->args.rms_norm);
+	case ROW_ROPE:
+		return ref_rope(ops, &link->args.rope);
+	case ROW_KV_WRITE:
+		return ref_kv_write(ops, &link->args.kv_write);
+	case ROW_COMBINE:
+		return ref_combine(ops, &link->args.combine);
+	case ROW_ADD:
+		return ref_add(ops, &link->args.add);
+	case ROW_SIGMOID_GATE:
+		return ref_sigmoid_gate(ops, &link->args.sigmoid_gate);
+	default:
+		assert(false);
+		return 0;
+	}
+}
+
+int ref_chain(struct ops *ops, const struct chain_args *args)
+{
+	int rc = 0;
+
+	assert(args->count >= 1 && args->count <= OPS_CHAIN_COUNT_MAX);
+	for (uint32_t i = 0; rc == 0 && i < args->count; i++)
+		rc = run_link(ops, &args->list[i]);
+	return rc;
+}
