@@ -111,6 +111,9 @@ static void add_speeds(struct bench *b, const struct cpu_rounds *r,
 
 	printf("weights touched: %.0f MB by a token, %.0f MB by a step of %d\n",
 		one / 1e6, batch / 1e6, CPU_SEQUENCE_COUNT_MAX);
+	printf("host: %llu operations in a step, %.0f ns outside for each\n",
+		(unsigned long long)r->host_calls,
+		r->host_seconds * 1e9 / (double)r->host_calls);
 	report_add(&b->report, &(struct report_row){.name = "cpu.decode.b1",
 				       .value = r->ours.single,
 				       .unit = "tokens/s",

@@ -94,6 +94,7 @@ static int measure_both_hosts(
 {
 	int rc = measure_host(engine, &out->host_seconds, err);
 
+	out->host_calls = engine->timed.call_count;
 	engine->timed.is_idle = true;
 	if (rc == 0)
 		rc = measure_host(engine, &out->host_alone_seconds, err);

@@ -51,6 +51,7 @@ struct cpu_rounds {
 	 * where each operation leaves the caches to itself, and when
 	 * operations do nothing. */
 	double host_seconds, host_alone_seconds;
+	uint64_t host_calls; /* operations of that step */
 	double read_rate, file_read_rate, fma_rate; /* the machine's, per
 				second: private memory, a memory file */
 };
