@@ -167,6 +167,8 @@ static struct role_setup *make_setup(
 		(uint32_t)options_number(node->options, OPTION_LOG_LEVEL);
 	setup->log_target =
 		(uint32_t)options_number(node->options, OPTION_LOG_TARGET);
+	setup->uid = node->setup.uid;
+	setup->gid = node->setup.gid;
 	if (role->kind == ROLE_FRONT)
 		setup->front = node->setup.front;
 	else if (role->kind == ROLE_CPU_ENGINE)

@@ -389,7 +389,9 @@ int node_setup_open(const struct options *options, struct node_setup *out,
 	model_files_init(&out->files);
 	for (uint32_t i = 0; i < RANK_COUNT_MAX; i++)
 		out->memory_fd[i] = -1;
-	rc = open_all(options, out, err);
+	rc = node_user_open(options, out, err);
+	if (rc == 0)
+		rc = open_all(options, out, err);
 	if (rc)
 		node_setup_close(out);
 	return rc;

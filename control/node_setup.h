@@ -33,6 +33,7 @@ enum node_device { NODE_DEVICE_NULL, NODE_DEVICE_CPU };
 
 struct node_setup {
 	struct segment_shape shape;
+	uint32_t uid, gid; /* whom the dataplane becomes */
 	struct front_setup front;
 	enum node_device device[RANK_COUNT_MAX];
 	struct engine_null_options null;
@@ -94,6 +95,12 @@ void node_load_close(struct node_setup *setup);
 int node_tls_open(const struct options *options, struct front_setup *front,
 	struct error *err);
 void node_tls_close(struct front_setup *front);
+
+/* --- node_user.c ------------------------------------------------------------- */
+
+/* -EINVAL: no such user; -EPERM: not to be had without root. */
+int node_user_open(const struct options *options, struct node_setup *setup,
+	struct error *err);
 
 /* --- node_nic.c -------------------------------------------------------------- */
 

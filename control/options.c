@@ -132,6 +132,10 @@ static const struct option_spec specs[OPTION_ID_COUNT] = {
 		.value = "NAME[,ARG=VALUE]",
 		.help = "The port, as DPDK names it: 0000:03:00.0, or "
 			"net_af_packet0,iface=eth1."},
+	[OPTION_NIC_STANDBY] = {"nic-standby", OPTION_KIND_TEXT,
+		.value = "NAME[,ARG=VALUE]",
+		.help = "A second port to the same network, which takes over "
+			"address and MAC when the link of the first is down."},
 	[OPTION_NIC_ADDRESS] = {"nic-address", OPTION_KIND_LIST,
 		.value = "ADDR/BITS[,...]",
 		.help = "The port's own address and network, one of IPv4, one "
@@ -163,8 +167,13 @@ static const struct option_spec specs[OPTION_ID_COUNT] = {
 		.initial = "500us", .min = 20 * NS_PER_US,
 		.max = 10 * NS_PER_MS,
 		.value = "TIME",
-		.help = "Longest such sleep: what the first packet after a "
-			"quiet time may wait for."},
+		.help = "Longest such sleep where the port cannot end it: what "
+			"the first packet after a quiet time may wait for."},
+	[OPTION_USER] = {"user", OPTION_KIND_TEXT,
+		.value = "NAME",
+		.help = "Whom the dataplane becomes once it has started, where "
+			"heddled is root. It gives up all privileges in any "
+			"case."},
 	[OPTION_CONTROL] = {"control", OPTION_KIND_TEXT,
 		.initial = "/run/heddle/control",
 		.value = "PATH",

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "control/role.h"
+#include "control/role_drop.h"
 
 /* --- in control: start one ---------------------------------------------------------- */
 
@@ -292,6 +293,9 @@ static int run_front(struct role *role, struct error *err)
 	front_set_control(
 		role->front, &(struct front_control){role, ask_control});
 	rc = start_listening(role, err);
+	/* All is open, and all threads are there. */
+	if (rc == 0)
+		rc = role_drop(role->setup.uid, role->setup.gid, err);
 	if (rc == 0)
 		rc = front_run(role->front, err);
 	/* The file of a capture is whole. */

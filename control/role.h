@@ -49,6 +49,7 @@ struct role_setup {
 	uint32_t rank; /* of an engine */
 	int32_t segment_fd, channel_fd;
 	uint32_t log_level, log_target;
+	uint32_t uid, gid; /* whom the dataplane becomes once it has started */
 	struct front_setup front;
 	struct engine_null_options null;
 	struct engine_serve_options serve;

@@ -152,13 +152,15 @@ static int make_scratch(struct text_worker *worker)
 		worker->shared->tok, worker->text_bytes_max, &worker->scratch);
 }
 
-/* Signals are the main thread's. */
+/* Signals are the main thread's; but each gives up its privileges by this one
+ * (control/role_drop.h). */
 static int start_threads(struct text_worker *worker)
 {
 	sigset_t all, before;
 	int rc;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGRTMIN);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&worker->in_thread, NULL, in_main, worker);
 	worker->in_started = rc == 0;
