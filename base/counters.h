@@ -107,6 +107,8 @@ struct nic_counters {
 	uint64_t segments_in_total, segments_out_total;
 	uint64_t segments_again_total; /* retransmitted */
 	uint64_t port_count; /* gauge: 2 with one that stands by */
+	uint64_t port_active; /* gauge: which is used */
+	uint64_t takeovers_total;
 	uint64_t link_up, buffers_used; /* gauges */
 	uint64_t link_changes_total;
 };

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -89,6 +90,7 @@ static int set_link(const struct options *options, struct stream_nic_link *link,
 	const struct option_value *own = &options->value[OPTION_NIC_ADDRESS];
 	const struct option_value *way = &options->value[OPTION_NIC_GATEWAY];
 	const char *device = options_text(options, OPTION_NIC_DEVICE);
+	const char *standby = options_text(options, OPTION_NIC_STANDBY);
 
 	if (device[0] == '\0' || own->count == 0)
 		return error_set(err, EINVAL,
@@ -97,6 +99,11 @@ static int set_link(const struct options *options, struct stream_nic_link *link,
 		error_set(err, EINVAL, "longer than %zu bytes",
 			sizeof(link->port.device) - 1);
 		return wrong(OPTION_NIC_DEVICE, err);
+	}
+	if (strlen(standby) >= sizeof(link->port.standby) ||
+		strcmp(standby, device) == 0) {
+		error_set(err, EINVAL, "\"%.64s\" is no second port", standby);
+		return wrong(OPTION_NIC_STANDBY, err);
 	}
 	*link = (struct stream_nic_link){
 		.port.mtu_bytes =
@@ -110,6 +117,7 @@ static int set_link(const struct options *options, struct stream_nic_link *link,
 		.sleep_ns = options_number(options, OPTION_NIC_SLEEP),
 	};
 	snprintf(link->port.device, sizeof(link->port.device), "%s", device);
+	snprintf(link->port.standby, sizeof(link->port.standby), "%s", standby);
 	for (uint32_t i = 0; i < own->count; i++)
 		if (set_address(link, own->items[i], err))
 			return wrong(OPTION_NIC_ADDRESS, err);
@@ -218,13 +226,14 @@ static void check_kernel_address(
 	freeifaddrs(all);
 }
 
-static void check_interface(struct lacks *l, const struct stream_nic_link *link)
+static void check_interface(
+	struct lacks *l, const struct stream_nic_link *link, const char *device)
 {
 	struct ifreq request = {0};
 	char name[IFNAMSIZ + 1];
 	int fd;
 
-	if (!argument_of(link->port.device, "iface", name, sizeof(name))) {
+	if (!argument_of(device, "iface", name, sizeof(name))) {
 		lack(l, "it needs an interface: net_af_packet0,iface=NAME");
 		return;
 	}
@@ -270,41 +279,74 @@ static void check_tap(struct lacks *l)
 			strerror(errno));
 }
 
-/* A card has to be with vfio-pci, or with the one driver that shares. */
-static void check_card(struct lacks *l, const struct stream_nic_link *link)
+/* The last part of what a link says; "" = there is none. */
+static const char *link_name(const char *path, char target[256])
 {
-	char path[NIC_DEVICE_BYTES + 64], target[256], place[32];
-	const char *driver;
-	ssize_t length;
+	ssize_t length = readlink(path, target, 255);
+	const char *slash;
 
-	snprintf(place, sizeof(place), "%.*s",
-		(int)strcspn(link->port.device, ","), link->port.device);
+	target[length > 0 ? length : 0] = '\0';
+	slash = strrchr(target, '/');
+	return slash ? slash + 1 : target;
+}
+
+/* What vfio needs beside the card's driver. */
+static void check_vfio(struct lacks *l, const char *place, bool hugepages)
+{
+	char path[96], target[256];
+	struct rlimit locked;
+	const char *group;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group",
+		place);
+	group = link_name(path, target);
+	if (group[0] == '\0' && !hugepages)
+		lack(l, "the card has no IOMMU: turn it on (intel_iommu=on), "
+			"or reserve huge pages: deploy/nic-setup hugepages "
+			"128");
+	if (access("/dev/vfio/vfio", R_OK | W_OK)) {
+		lack(l,
+			"/dev/vfio/vfio: %s: modprobe vfio-pci, and give "
+			"access",
+			strerror(errno));
+		return;
+	}
+	snprintf(path, sizeof(path), "/dev/vfio/%.32s", group);
+	if (group[0] && access(path, R_OK | W_OK))
+		lack(l, "%s: %s: deploy/nic-setup bind --owner USER %s", path,
+			strerror(errno), place);
+	if (geteuid() != 0 && getrlimit(RLIMIT_MEMLOCK, &locked) == 0 &&
+		locked.rlim_cur < HUGE_BYTES_WANTED)
+		lack(l,
+			"only %llu KiB may be locked: ulimit -l unlimited, or "
+			"LimitMEMLOCK=infinity",
+			(unsigned long long)locked.rlim_cur / 1024);
+}
+
+/* A card has to be with vfio-pci, or with the one driver that shares. */
+static void check_card(
+	struct lacks *l, const struct stream_nic_link *link, const char *device)
+{
+	char path[96], target[256], place[32];
+	const char *driver;
+
+	snprintf(place, sizeof(place), "%.*s", (int)strcspn(device, ","),
+		device);
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", place);
 	if (access(path, F_OK)) {
 		lack(l, "there is no card %s: lspci -D shows them", place);
 		return;
 	}
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", place);
-	length = readlink(path, target, sizeof(target) - 1);
-	target[length > 0 ? length : 0] = '\0';
-	driver = strrchr(target, '/') ? strrchr(target, '/') + 1 : "none";
+	driver = link_name(path, target);
 	if (strcmp(driver, "mlx5_core") == 0)
 		return;
 	if (strcmp(driver, "vfio-pci") != 0)
 		lack(l,
-			"the card's driver is %s: modprobe vfio-pci and "
-			"dpdk-devbind.py -b vfio-pci %s",
-			driver, place);
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group",
-		place);
-	if (access(path, F_OK) && !link->port.hugepages)
-		lack(l, "the card has no IOMMU: turn it on, or reserve huge "
-			"pages: sysctl vm.nr_hugepages=128");
-	if (access("/dev/vfio/vfio", R_OK | W_OK))
-		lack(l,
-			"/dev/vfio/vfio: %s: modprobe vfio-pci, and give "
-			"access",
-			strerror(errno));
+			"the card's driver is %s: deploy/nic-setup bind %s "
+			"gives it to vfio-pci",
+			driver[0] ? driver : "none", place);
+	check_vfio(l, place, link->port.hugepages);
 }
 
 static void check_core(struct lacks *l, int32_t core)
@@ -318,27 +360,36 @@ static void check_core(struct lacks *l, int32_t core)
 			core);
 }
 
+static void check_device(
+	struct lacks *l, const struct stream_nic_link *link, const char *device)
+{
+	if (strncmp(device, "net_af_packet", 13) == 0 ||
+		strncmp(device, "net_af_xdp", 10) == 0) {
+		check_interface(l, link, device);
+		check_raw_socket(l);
+	} else if (strncmp(device, "net_tap", 7) == 0) {
+		check_tap(l);
+	} else if (strncmp(device, "net_", 4) != 0) {
+		check_card(l, link, device);
+	}
+}
+
 static int check_machine(const struct stream_nic_link *link, struct error *err)
 {
-	const char *device = link->port.device;
+	const char *device = link->port.device, *standby = link->port.standby;
 	struct lacks l = {.used = 0};
 
 	if (!nic_is_built())
 		lack(&l, "this build has no DPDK: install libdpdk-dev and "
 			 "build again");
-	if (strncmp(device, "net_af_packet", 13) == 0 ||
-		strncmp(device, "net_af_xdp", 10) == 0) {
-		check_interface(&l, link);
-		check_raw_socket(&l);
-	} else if (strncmp(device, "net_tap", 7) == 0) {
-		check_tap(&l);
-	} else if (strncmp(device, "net_", 4) != 0) {
-		check_card(&l, link);
-	}
+	check_device(&l, link, device);
+	if (standby[0])
+		check_device(&l, link, standby);
 	check_core(&l, link->core);
 	if (l.used == 0)
 		return 0;
-	return error_set(err, ENOTSUP, "nic-device: %s: %s", device, l.text);
+	return error_set(err, ENOTSUP, "nic-device: %s%s%s: %s", device,
+		standby[0] ? " and " : "", standby, l.text);
 }
 
 /* --- listeners -------------------------------------------------------------------- */

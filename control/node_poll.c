@@ -68,6 +68,8 @@ json_t *node_nic_json(const struct node *node)
 	json_t *out = json_object();
 
 	put_count(out, "ports", &c->port_count);
+	put_count(out, "port_active", &c->port_active);
+	put_count(out, "takeovers_total", &c->takeovers_total);
 	put(out, "link_up", json_boolean(counter_read(&c->link_up)));
 	put_count(out, "link_changes_total", &c->link_changes_total);
 	put_count(out, "in_frames_total", &c->in_frames_total);

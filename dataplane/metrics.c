@@ -317,6 +317,10 @@ static void write_outcomes(const struct page *page)
 static const struct front_metric nic_words[] = {
 	{"heddle_nic_ports", "gauge", "Ports, with one that stands by.",
 		NIC(port_count)},
+	{"heddle_nic_port_active", "gauge", "Which of them is used, from 0.",
+		NIC(port_active)},
+	{"heddle_nic_takeovers_total", "counter",
+		"Times that one took the other's place.", NIC(takeovers_total)},
 	{"heddle_nic_link_up", "gauge", "1: the port has a link.",
 		NIC(link_up)},
 	{"heddle_nic_link_changes_total", "counter", "Links gained and lost.",

@@ -139,6 +139,12 @@ void net_input_burst(struct net_stack *n, const struct net_frame *frames,
 /* Run timers and send what waits; after each burst of input and of calls. */
 void net_poll(struct net_stack *n, struct mono now);
 
+/*
+ * We are at another place of the network now: tells those who know our
+ * addresses, and switches, unasked (RFC 5227, 3; RFC 4861, 7.2.6).
+ */
+void net_announce(struct net_stack *n, struct mono now);
+
 /* When to call net_poll() at the latest; UINT64_MAX ns = no need. */
 struct mono net_deadline(const struct net_stack *n);
 

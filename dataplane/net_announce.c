@@ -164,6 +164,19 @@ uint64_t net_announce_due_ns(const struct net_stack *n)
 	return ns;
 }
 
+void net_announce(struct net_stack *n, struct mono now)
+{
+	n->now = now;
+	if (n->local_set[NET_LOCAL_IP4])
+		net_arp_announce(n);
+	for (int i = NET_LOCAL_IP6; i < NET_LOCAL_COUNT; i++)
+		if (n->local_set[i] && n->ip6_states[i] == NET_IP6_READY)
+			net_nd_announce(n, &n->local[i]);
+	/* The switch asks nobody which groups are at the new place. */
+	if (n->config.ip6_announce && n->local_set[NET_LOCAL_IP6])
+		report(n, RECORD_TO_EXCLUDE);
+}
+
 void net_announce_duplicate(struct net_stack *n, uint8_t local)
 {
 	if (n->ip6_states[local] != NET_IP6_TENTATIVE)

@@ -33,6 +33,14 @@ void net_arp_ask(struct net_stack *n, const uint8_t *ip4, const uint8_t *mac)
 	send_arp(n, ARP_REQUEST, mac ? mac : everybody, unknown, ip4);
 }
 
+/* A request for our own address, which nobody answers. */
+void net_arp_announce(struct net_stack *n)
+{
+	static const uint8_t unknown[6];
+
+	send_arp(n, ARP_REQUEST, everybody, unknown, n->config.ip4);
+}
+
 /*
  * Who asks us is learnt, since an answer goes there next. Whatever else is
  * heard only renews what is known: nobody fills the table unasked.

@@ -172,6 +172,7 @@ void net_neighbors_poll(struct net_stack *n);
 void net_arp_input(struct net_stack *n, const uint8_t *data, size_t length);
 /* Ask for ip4; mac NULL = everybody. */
 void net_arp_ask(struct net_stack *n, const uint8_t *ip4, const uint8_t *mac);
+void net_arp_announce(struct net_stack *n); /* we have our address: to all */
 void net_nd_input(struct net_stack *n, const struct net_in *in);
 void net_nd_ask(struct net_stack *n, const struct net_address *address,
 	const uint8_t *mac);

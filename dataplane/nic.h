@@ -14,6 +14,12 @@
  *          - What the port has no room for waits and keeps its order; once
  *            NIC_SEND_COUNT wait, frame_get() has none. After NIC_STUCK_NS
  *            in which none was taken the first is dropped, counted.
+ * Two ports: one is used, the other stands by with the same MAC and without
+ *          being looked at. When the link of the one is gone and the other
+ *          has one, they change places, and stay so: going back would be
+ *          another gap. What they can is what both can.
+ * Sleeping: where a port can tell that a frame has come, event_fd() is
+ *          readable then; see nic_arm().
  * Ownership: frames that came are read where the port has put them, and are
  *          the caller's until the next receive. A frame to send is written
  *          where the port takes it from. So the NIC costs no copy; TCP's own
@@ -39,6 +45,7 @@ struct nic_config {
 	 * ("0000:03:00.0").
 	 */
 	char device[NIC_DEVICE_BYTES];
+	char standby[NIC_DEVICE_BYTES]; /* "" = none; of the same kind */
 	uint32_t mtu_bytes;
 	bool hugepages; /* there are free ones */
 };
@@ -57,8 +64,10 @@ struct nic_numbers {
 	uint64_t in_pieces; /* dropped: in more than one buffer */
 	uint64_t out_frames, out_bytes;
 	uint64_t out_lost; /* by the port */
-	uint64_t link_changes;
-	bool link_up;
+	uint64_t link_changes; /* of all ports */
+	uint64_t takeovers; /* one has taken the other's place */
+	uint32_t port_count, active;
+	bool link_up; /* of the active one */
 };
 
 struct nic;
@@ -86,6 +95,22 @@ void nic_frame_send(struct nic *nic, uint8_t *frame, size_t length,
 
 /* Give to the port what was sent; false: some still waits for room. */
 bool nic_flush(struct nic *nic);
+
+/*
+ * Looks at the links: not on every turn. True: the other port has taken over,
+ * and the network should be told where we are now.
+ */
+bool nic_watch(struct nic *nic);
+
+/* To be waited for, at any time; -1 = the ports tell nothing. */
+int nic_event_fd(const struct nic *nic);
+
+/*
+ * Before a sleep that a frame shall end. False: it may not, since there is one
+ * already, or the port tells nothing. After the sleep disarm, in any case.
+ */
+bool nic_arm(struct nic *nic);
+void nic_disarm(struct nic *nic);
 
 /* Asks the port, and looks at the link: not on every turn. */
 void nic_get_numbers(struct nic *nic, struct nic_numbers *out);

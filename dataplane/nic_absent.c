@@ -62,6 +62,30 @@ bool nic_flush(struct nic *nic)
 	abort();
 }
 
+bool nic_watch(struct nic *nic)
+{
+	(void)nic;
+	abort();
+}
+
+int nic_event_fd(const struct nic *nic)
+{
+	(void)nic;
+	abort();
+}
+
+bool nic_arm(struct nic *nic)
+{
+	(void)nic;
+	abort();
+}
+
+void nic_disarm(struct nic *nic)
+{
+	(void)nic;
+	abort();
+}
+
 void nic_get_numbers(struct nic *nic, struct nic_numbers *out)
 {
 	(void)nic;

@@ -5,16 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_dev.h>
-#include <rte_errno.h>
-#include <rte_ethdev.h>
-#include <rte_ip.h>
-#include <rte_mbuf.h>
+#include "base/log.h"
+#include "dataplane/nic_dpdk.h"
 
-#undef NS_PER_S /* DPDK's, and ours: the same number */
-#include "dataplane/nic_eal.h"
-
-#define BURST_COUNT 64
 #define DESCRIPTOR_COUNT 1024
 /* Both rings, what waits, a burst, and the pool's cache; 2^n - 1 packs best. */
 #define BUFFER_COUNT 4095
@@ -22,21 +15,6 @@
 #define LARGE_COUNT 63 /* frames that the port cuts */
 #define LINK_BYTES_MAX 22 /* Ethernet, two tags */
 #define CLOSE_TRIES 1000
-
-struct nic {
-	uint16_t port;
-	bool started;
-	struct nic_facts facts;
-	struct nic_numbers numbers;
-	struct rte_mempool *small, *large; /* owned; large: NULL without TSO */
-	uint32_t small_bytes, large_bytes;
-	struct rte_mbuf *received[BURST_COUNT]; /* lent to the caller */
-	uint32_t received_count;
-	struct rte_mbuf *given; /* by frame_get(), not yet sent */
-	struct rte_mbuf *waiting[NIC_SEND_COUNT];
-	uint32_t waiting_count;
-	uint64_t stuck_ns; /* since when none was taken; 0 = not */
-};
 
 /* --- frames that come --- */
 
@@ -69,8 +47,8 @@ uint32_t nic_receive(struct nic *nic, struct net_frame *out, uint32_t max)
 	uint32_t count = 0;
 
 	give_back(nic);
-	if (max > BURST_COUNT)
-		max = BURST_COUNT;
+	if (max > NIC_BURST_COUNT)
+		max = NIC_BURST_COUNT;
 	nic->received_count =
 		rte_eth_rx_burst(nic->port, 0, nic->received, (uint16_t)max);
 	for (uint32_t i = 0; i < nic->received_count; i++)
@@ -146,7 +124,7 @@ void nic_frame_send(struct nic *nic, uint8_t *frame, size_t length,
 	nic->numbers.out_bytes += length;
 	nic->waiting[nic->waiting_count++] = m;
 	/* While more is written the port works. */
-	if (nic->waiting_count % BURST_COUNT == 0)
+	if (nic->waiting_count % NIC_BURST_COUNT == 0)
 		(void)nic_flush(nic);
 }
 
@@ -205,21 +183,32 @@ void nic_get_facts(const struct nic *nic, struct nic_facts *out)
 	*out = nic->facts;
 }
 
-void nic_get_numbers(struct nic *nic, struct nic_numbers *out)
+static void count_lost(struct nic *nic, struct nic_port *port)
 {
 	struct rte_eth_stats stats = {0};
-	struct rte_eth_link link = {0};
+	uint64_t in, out;
 
+	if (rte_eth_stats_get(port->id, &stats))
+		return;
+	in = stats.imissed + stats.ierrors + stats.rx_nombuf;
+	out = stats.oerrors;
+	/* One that stands by loses what nobody takes: that is no loss. */
+	if (port == &nic->ports[nic->active]) {
+		nic->numbers.in_lost += in - port->in_lost;
+		nic->numbers.out_lost += out - port->out_lost;
+	}
+	port->in_lost = in;
+	port->out_lost = out;
+}
+
+void nic_get_numbers(struct nic *nic, struct nic_numbers *out)
+{
+	for (uint32_t i = 0; i < nic->port_count; i++)
+		count_lost(nic, &nic->ports[i]);
+	nic_link_look(nic);
 	*out = nic->numbers;
-	if (rte_eth_stats_get(nic->port, &stats) == 0) {
-		out->in_lost = stats.imissed + stats.ierrors + stats.rx_nombuf;
-		out->out_lost += stats.oerrors;
-	}
-	if (rte_eth_link_get_nowait(nic->port, &link) == 0 &&
-		(link.link_status == RTE_ETH_LINK_UP) != out->link_up) {
-		nic->numbers.link_up = out->link_up = !out->link_up;
-		nic->numbers.link_changes = ++out->link_changes;
-	}
+	out->port_count = nic->port_count;
+	out->active = nic->active;
 }
 
 uint32_t nic_buffers_out(const struct nic *nic)
@@ -230,13 +219,13 @@ uint32_t nic_buffers_out(const struct nic *nic)
 
 /* --- opening --- */
 
-static int refuse(const struct nic_config *config, int rc, const char *what,
-	struct error *err)
+static int refuse(
+	const char *device, int rc, const char *what, struct error *err)
 {
 	char cause[256];
 
 	nic_eal_cause(cause, sizeof(cause));
-	return error_set(err, -rc, "%s: %s: %s%s%s", config->device, what,
+	return error_set(err, -rc, "%s: %s: %s%s%s", device, what,
 		rte_strerror(-rc), cause[0] ? "; DPDK says: " : "", cause);
 }
 
@@ -245,24 +234,49 @@ static uint32_t frame_bytes(const struct nic_config *config)
 	return config->mtu_bytes + LINK_BYTES_MAX;
 }
 
-static int probe(
-	struct nic *nic, const struct nic_config *config, struct error *err)
+static int probe(const char *device, uint16_t *out_port, struct error *err)
 {
 	char name[NIC_DEVICE_BYTES];
-	int rc = nic_eal_is_card(config->device)
-			 ? 0
-			 : rte_dev_probe(config->device);
+	int rc = nic_eal_is_card(device) ? 0 : rte_dev_probe(device);
 
 	/* What it calls a bad address is a word that no driver knows. */
 	if (rc)
-		return refuse(config, rc == -EFAULT ? -EINVAL : rc,
+		return refuse(device, rc == -EFAULT ? -EINVAL : rc,
 			"the port cannot be made", err);
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(config->device, ","),
-		config->device);
-	if (rte_eth_dev_get_port_by_name(name, &nic->port))
-		return refuse(config, -ENODEV,
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(device, ","), device);
+	if (rte_eth_dev_get_port_by_name(name, out_port))
+		return refuse(device, -ENODEV,
 			"DPDK has no driver for it, or the kernel's keeps it",
 			err);
+	return 0;
+}
+
+/* What all ports can, and how large a frame each takes. */
+struct offers {
+	uint64_t in, out; /* RTE_ETH_..._OFFLOAD_... */
+	uint32_t frame_bytes;
+	bool tap;
+};
+
+static int ask_port(struct nic_port *port, const char *device,
+	uint32_t mtu_bytes, struct offers *offers, struct error *err)
+{
+	struct rte_eth_dev_info info;
+	int rc = rte_eth_dev_info_get(port->id, &info);
+
+	if (rc)
+		return refuse(
+			device, rc, "the port does not say what it can", err);
+	snprintf(port->driver, sizeof(port->driver), "%s", info.driver_name);
+	port->interface = info.if_index;
+	if (info.max_mtu && mtu_bytes > info.max_mtu)
+		return error_set(err, EINVAL, "%s: an MTU of %u; at most %u",
+			device, mtu_bytes, info.max_mtu);
+	offers->in &= info.rx_offload_capa;
+	offers->out &= info.tx_offload_capa;
+	offers->tap |= strcmp(port->driver, "net_tap") == 0;
+	if (info.max_rx_pktlen < offers->frame_bytes)
+		offers->frame_bytes = info.max_rx_pktlen;
 	return 0;
 }
 
@@ -271,49 +285,39 @@ static int probe(
  * too large stops all behind it. It gets an MTU that holds them, or whole
  * segments.
  */
-static void suit_tap(struct nic *nic, const struct rte_eth_dev_info *info,
-	struct rte_eth_conf *conf)
+static void suit_tap(
+	struct nic *nic, const struct offers *offers, struct rte_eth_conf *conf)
 {
 	const uint32_t link = RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN;
 
-	if (conf->rxmode.mtu + LINK_BYTES_MAX + link <= info->max_rx_pktlen)
+	if (conf->rxmode.mtu + LINK_BYTES_MAX + link <= offers->frame_bytes)
 		conf->rxmode.mtu += LINK_BYTES_MAX;
 	else
 		nic->facts.tso_bytes = 0;
 }
 
-static int set_offloads(struct nic *nic, const struct nic_config *config,
-	struct rte_eth_conf *conf, struct error *err)
+/* What not every port can is left to software. */
+static void choose_offloads(struct nic *nic, const struct nic_config *config,
+	const struct offers *offers, struct rte_eth_conf *conf)
 {
 	const uint64_t cut =
 		RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
-	struct rte_eth_dev_info info;
-	int rc = rte_eth_dev_info_get(nic->port, &info);
 
-	if (rc)
-		return refuse(
-			config, rc, "the port does not say what it can", err);
-	snprintf(nic->facts.driver, sizeof(nic->facts.driver), "%s",
-		info.driver_name);
-	if (info.max_mtu && config->mtu_bytes > info.max_mtu)
-		return error_set(err, EINVAL, "%s: an MTU of %u; at most %u",
-			config->device, config->mtu_bytes, info.max_mtu);
 	conf->rxmode.mtu = config->mtu_bytes;
-	if (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_TCP_CKSUM) {
+	if (offers->in & RTE_ETH_RX_OFFLOAD_TCP_CKSUM) {
 		conf->rxmode.offloads |= RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
 		nic->facts.checksums_in = true;
 	}
-	if (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM) {
+	if (offers->out & RTE_ETH_TX_OFFLOAD_TCP_CKSUM) {
 		conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
 		nic->facts.checksums_out = true;
 	}
-	if (nic->facts.checksums_out && (info.tx_offload_capa & cut) == cut) {
+	if (nic->facts.checksums_out && (offers->out & cut) == cut) {
 		conf->txmode.offloads |= cut;
 		nic->facts.tso_bytes = NIC_TSO_BYTES_MAX;
 	}
-	if (strcmp(nic->facts.driver, "net_tap") == 0)
-		suit_tap(nic, &info, conf);
-	return 0;
+	if (offers->tap)
+		suit_tap(nic, offers, conf);
 }
 
 static int make_pools(
@@ -322,11 +326,12 @@ static int make_pools(
 	uint32_t room = RTE_MAX(frame_bytes(config), 2048u);
 
 	nic->small_bytes = room;
-	nic->small =
-		rte_pktmbuf_pool_create("heddle", BUFFER_COUNT, CACHE_COUNT, 0,
-			(uint16_t)(RTE_PKTMBUF_HEADROOM + room), SOCKET_ID_ANY);
+	nic->small = rte_pktmbuf_pool_create("heddle",
+		nic->port_count * (BUFFER_COUNT + 1) - 1, CACHE_COUNT, 0,
+		(uint16_t)(RTE_PKTMBUF_HEADROOM + room), SOCKET_ID_ANY);
 	if (!nic->small)
-		return refuse(config, -rte_errno, "no memory for frames", err);
+		return refuse(config->device, -rte_errno,
+			"no memory for frames", err);
 	if (nic->facts.tso_bytes == 0)
 		return 0;
 	nic->large_bytes = NIC_TSO_BYTES_MAX + NET_HEADER_BYTES_MAX;
@@ -334,50 +339,96 @@ static int make_pools(
 		(uint16_t)(RTE_PKTMBUF_HEADROOM + nic->large_bytes),
 		SOCKET_ID_ANY);
 	return nic->large ? 0
-			  : refuse(config, -rte_errno,
+			  : refuse(config->device, -rte_errno,
 				    "no memory for large frames", err);
 }
 
-static int set_up(struct nic *nic, const struct rte_eth_conf *conf)
+static int start_port(
+	struct nic *nic, struct nic_port *port, const struct rte_eth_conf *conf)
 {
 	uint16_t in = DESCRIPTOR_COUNT, out = DESCRIPTOR_COUNT;
-	int rc = rte_eth_dev_configure(nic->port, 1, 1, conf);
+	int rc = rte_eth_dev_configure(port->id, 1, 1, conf);
 
 	if (rc == 0)
-		rc = rte_eth_dev_adjust_nb_rx_tx_desc(nic->port, &in, &out);
+		rc = rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &in, &out);
 	if (rc == 0)
-		rc = rte_eth_rx_queue_setup(nic->port, 0, in,
+		rc = rte_eth_rx_queue_setup(port->id, 0, in,
 			(unsigned)SOCKET_ID_ANY, NULL, nic->small);
 	if (rc == 0)
 		rc = rte_eth_tx_queue_setup(
-			nic->port, 0, out, (unsigned)SOCKET_ID_ANY, NULL);
+			port->id, 0, out, (unsigned)SOCKET_ID_ANY, NULL);
 	if (rc == 0)
-		rc = rte_eth_dev_start(nic->port);
-	nic->started = rc == 0;
+		rc = rte_eth_dev_start(port->id);
+	port->started = rc == 0;
 	return rc;
+}
+
+/* With interrupts where it has some; who has says only when it starts. */
+static int set_up(struct nic *nic, struct nic_port *port, const char *device,
+	const struct rte_eth_conf *wanted)
+{
+	struct rte_eth_conf conf = *wanted;
+	int rc;
+
+	port->interrupts =
+		nic_eal_is_card(device) || strcmp(port->driver, "net_tap") == 0;
+	conf.intr_conf.rxq = port->interrupts;
+	rc = start_port(nic, port, &conf);
+	if (rc == 0 || !port->interrupts)
+		return rc;
+	port->interrupts = false;
+	return start_port(nic, port, wanted);
+}
+
+/* The second answers for the first's address, or takes all that it hears. */
+static int share_address(struct nic *nic)
+{
+	struct rte_ether_addr mac;
+	int rc = rte_eth_macaddr_get(nic->ports[0].id, &mac);
+
+	if (rc)
+		return rc;
+	memcpy(nic->facts.mac, mac.addr_bytes, sizeof(nic->facts.mac));
+	for (uint32_t i = 1; i < nic->port_count; i++)
+		if (rte_eth_dev_default_mac_addr_set(nic->ports[i].id, &mac) &&
+			rte_eth_promiscuous_enable(nic->ports[i].id))
+			log_warnx("port %u takes frames for its own MAC alone",
+				i + 1);
+	return 0;
 }
 
 static int bring_up(
 	struct nic *nic, const struct nic_config *config, struct error *err)
 {
+	const char *const devices[] = {config->device, config->standby};
 	struct rte_eth_conf conf = {0};
-	struct rte_ether_addr mac;
-	int rc = set_offloads(nic, config, &conf, err);
+	struct offers offers = {UINT64_MAX, UINT64_MAX, UINT32_MAX, false};
+	uint32_t i;
+	int rc = 0;
 
-	if (rc == 0)
-		rc = make_pools(nic, config, err);
+	for (i = 0; rc == 0 && i < nic->port_count; i++)
+		rc = ask_port(&nic->ports[i], devices[i], config->mtu_bytes,
+			&offers, err);
 	if (rc)
 		return rc;
-	rc = set_up(nic, &conf);
-	if (rc == 0)
-		rc = rte_eth_macaddr_get(nic->port, &mac);
+	choose_offloads(nic, config, &offers, &conf);
+	memcpy(nic->facts.driver, nic->ports[0].driver,
+		sizeof(nic->facts.driver));
+	rc = make_pools(nic, config, err);
 	if (rc)
-		return refuse(config, rc, "the port does not start", err);
-	memcpy(nic->facts.mac, mac.addr_bytes, sizeof(nic->facts.mac));
-	/* Neighbour discovery asks groups. The stack drops what is not its. */
-	if (rte_eth_allmulticast_enable(nic->port))
-		(void)rte_eth_promiscuous_enable(nic->port);
-	return 0;
+		return rc;
+	for (i = 0; i < nic->port_count; i++) {
+		rc = set_up(nic, &nic->ports[i], devices[i], &conf);
+		if (rc)
+			return refuse(
+				devices[i], rc, "the port does not start", err);
+		/* Neighbour discovery asks groups. The stack drops what is not
+		 * its. */
+		if (rte_eth_allmulticast_enable(nic->ports[i].id))
+			(void)rte_eth_promiscuous_enable(nic->ports[i].id);
+	}
+	rc = share_address(nic);
+	return rc ? refuse(config->device, rc, "it has no address", err) : 0;
 }
 
 bool nic_is_built(void)
@@ -385,12 +436,24 @@ bool nic_is_built(void)
 	return true;
 }
 
+static int probe_all(
+	struct nic *nic, const struct nic_config *config, struct error *err)
+{
+	int rc = probe(config->device, &nic->ports[0].id, err);
+
+	if (rc == 0 && config->standby[0])
+		rc = probe(config->standby, &nic->ports[1].id, err);
+	nic->port = nic->ports[0].id;
+	nic->port_count = config->standby[0] ? 2 : 1;
+	return rc;
+}
+
 int nic_open(
 	const struct nic_config *config, struct nic **out, struct error *err)
 {
-	size_t memory_bytes =
-		(size_t)BUFFER_COUNT * (frame_bytes(config) + 1024) +
-		LARGE_COUNT * ((size_t)NIC_TSO_BYTES_MAX + 1024);
+	size_t memory_bytes = (size_t)NIC_PORT_COUNT * BUFFER_COUNT *
+				      (frame_bytes(config) + 1024) +
+			      LARGE_COUNT * ((size_t)NIC_TSO_BYTES_MAX + 1024);
 	struct nic *nic;
 	int rc;
 
@@ -407,8 +470,10 @@ int nic_open(
 	nic = calloc(1, sizeof(*nic));
 	if (!nic)
 		return error_set(err, ENOMEM, "no memory for the port");
-	nic->port = RTE_MAX_ETHPORTS;
-	rc = probe(nic, config, err);
+	nic->event_fd = nic->ask_fd = -1;
+	for (uint32_t i = 0; i < NIC_PORT_COUNT; i++)
+		nic->ports[i].id = RTE_MAX_ETHPORTS;
+	rc = probe_all(nic, config, err);
 	if (rc == 0)
 		rc = bring_up(nic, config, err);
 	nic_eal_speak();
@@ -416,20 +481,21 @@ int nic_open(
 		nic_close(nic);
 		return rc;
 	}
+	nic_link_open(nic);
 	*out = nic;
 	return 0;
 }
 
-static void close_port(struct nic *nic)
+static void close_port(const struct nic_port *port)
 {
 	struct rte_eth_dev_info info;
 	struct rte_device *device = NULL;
 
-	if (rte_eth_dev_info_get(nic->port, &info) == 0)
+	if (rte_eth_dev_info_get(port->id, &info) == 0)
 		device = info.device;
-	if (nic->started)
-		(void)rte_eth_dev_stop(nic->port);
-	(void)rte_eth_dev_close(nic->port);
+	if (port->started)
+		(void)rte_eth_dev_stop(port->id);
+	(void)rte_eth_dev_close(port->id);
 	if (device)
 		(void)rte_dev_remove(device);
 }
@@ -438,15 +504,17 @@ void nic_close(struct nic *nic)
 {
 	if (!nic)
 		return;
-	if (nic->started) {
+	if (nic->ports[nic->active].started) {
 		for (int i = 0; i < CLOSE_TRIES && !nic_flush(nic); i++)
 			;
 		give_back(nic);
 		rte_pktmbuf_free(nic->given);
 		rte_pktmbuf_free_bulk(nic->waiting, nic->waiting_count);
 	}
-	if (nic->port != RTE_MAX_ETHPORTS)
-		close_port(nic);
+	nic_link_close(nic);
+	for (uint32_t i = 0; i < NIC_PORT_COUNT; i++)
+		if (nic->ports[i].id != RTE_MAX_ETHPORTS)
+			close_port(&nic->ports[i]);
 	rte_mempool_free(nic->small);
 	rte_mempool_free(nic->large);
 	free(nic);

@@ -177,6 +177,8 @@ static void fill(struct arguments *a, const struct nic_config *config,
 		add(a, "--allow=%s", config->device);
 	else
 		add(a, "--no-pci");
+	if (card && nic_eal_is_card(config->standby))
+		add(a, "--allow=%s", config->standby);
 }
 
 int nic_eal_start(

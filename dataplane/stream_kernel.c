@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 
 #include "dataplane/stream_kernel_private.h"
@@ -92,6 +93,18 @@ static void arm_wake(struct stream_kernel *k)
 	k->wake_armed = true;
 }
 
+/* Once for each wait that it ends: a loop that is awake is not told. */
+static void arm_bell(struct stream_kernel *k)
+{
+	struct io_uring_sqe *sqe;
+
+	if (k->bell_fd <= 0 || k->bell_armed || !stream_ring_space(k))
+		return;
+	sqe = stream_ring_entry(k, 0, STREAM_OP_BELL);
+	io_uring_prep_poll_add(sqe, k->bell_fd, POLLIN);
+	k->bell_armed = true;
+}
+
 static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
 {
 	return a_ns < b_ns ? a_ns : b_ns;
@@ -126,6 +139,10 @@ static void complete(
 		k->operation_count--;
 	if (op == STREAM_OP_WAKE) {
 		k->wake_armed = false;
+		return;
+	}
+	if (op == STREAM_OP_BELL) {
+		k->bell_armed = false;
 		return;
 	}
 	if (op == STREAM_OP_DRAIN) {
@@ -222,6 +239,8 @@ static uint32_t kernel_poll(struct stream_loop *loop, struct mono until)
 	arm_wake(k);
 	settle(k);
 	at.wait_ns = wait_until(k, until);
+	if (at.wait_ns > k->now_ns)
+		arm_bell(k);
 	at.entered = k->meter.out ? mono_now() : at.begun;
 	stream_ring_enter(k, at.wait_ns);
 	/* Acquires what the waker wrote before it called. */

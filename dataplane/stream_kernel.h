@@ -39,6 +39,7 @@ struct stream_kernel_config {
 	const char *certificate, *key;
 	size_t certificate_length, key_length;
 	struct poll_counters *poll; /* borrowed; NULL = nothing is counted */
+	int bell_fd; /* borrowed: readable ends a wait; 0 or -1 = none */
 	stream_handler *handler;
 	void *arg;
 };

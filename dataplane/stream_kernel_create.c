@@ -174,6 +174,7 @@ static int make(struct stream_kernel *k,
 	k->limits = config->limits;
 	k->handler = config->handler;
 	k->arg = config->arg;
+	k->bell_fd = config->bell_fd;
 	poll_meter_init(&k->meter, config->poll);
 	rc = stream_listeners_init(k, config, err);
 	if (rc == 0)

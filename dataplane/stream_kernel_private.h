@@ -89,7 +89,8 @@ enum stream_operation {
 	STREAM_OP_CANCEL = 8,
 	STREAM_OP_CLOSE = 16,
 	STREAM_OP_WAKE = 32, /* the loop's, not a stream's */
-	STREAM_OP_DRAIN = 64 /* a listener's cancel */
+	STREAM_OP_DRAIN = 64, /* a listener's cancel */
+	STREAM_OP_BELL = 128 /* the loop's, not a stream's */
 };
 
 struct kernel_stream {
@@ -174,12 +175,13 @@ struct stream_kernel {
 
 	uint64_t wake_value;
 	int wake_fd;
+	int bell_fd; /* borrowed; 0 or -1 = none */
 	uint32_t message_count; /* used by entries not yet submitted */
 	uint32_t event_count; /* handler calls of this turn */
 	bool ring_ready, ring_enabled;
 	bool returned; /* a buffer or a block came back */
 	bool draining;
-	bool wake_armed;
+	bool wake_armed, bell_armed;
 	_Atomic bool woken, sleeping;
 	struct poll_meter meter;
 };

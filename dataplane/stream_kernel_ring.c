@@ -160,6 +160,8 @@ static void forget_completions(struct stream_kernel *k)
 			close(cqe->res);
 		if (op == STREAM_OP_WAKE)
 			k->wake_armed = false;
+		else if (op == STREAM_OP_BELL)
+			k->bell_armed = false;
 		else if (op != STREAM_OP_DRAIN)
 			k->streams[index].in_flight &= (uint8_t)~op;
 		k->operation_count--;
@@ -183,6 +185,8 @@ static void call_back_all(struct stream_kernel *k)
 
 	if (k->wake_armed)
 		call_back_one(k, 0, STREAM_OP_WAKE);
+	if (k->bell_armed)
+		call_back_one(k, 0, STREAM_OP_BELL);
 	for (uint32_t i = 0; i < k->limits.stream_count; i++)
 		for (size_t o = 0; o < 3; o++)
 			if (k->streams[i].in_flight & ops[o])

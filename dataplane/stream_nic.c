@@ -15,6 +15,7 @@
 #include "dataplane/stream_tls.h"
 
 #define SOCKETS_LOOK_NS (1 * NS_PER_MS)
+#define LINK_LOOK_NS (100 * NS_PER_MS)
 #define SOCKET_STREAM_COUNT_MAX 64
 #define SOCKET_STREAM_SHARE 16
 #define QUIET_SHARE 8 /* of the quiet time so far: a sleep */
@@ -35,7 +36,8 @@ struct stream_nic {
 	/* of the turn */
 	uint32_t event_count;
 	bool worked; /* a frame or an event, or something was sent */
-	uint64_t worked_ns, looked_ns;
+	uint64_t worked_ns, looked_ns, watched_ns;
+	bool has_bell; /* the port ends our sleep */
 	_Atomic bool woken;
 	struct poll_meter meter;
 	struct capture *capture; /* borrowed; may be NULL */
@@ -88,7 +90,9 @@ static void count_port(const struct stream_nic *n, struct nic_counters *c)
 	SET(out_frames, port.out_frames);
 	SET(out_bytes, port.out_bytes);
 	SET(link_changes, port.link_changes);
-	counter_set(&c->port_count, 1);
+	SET(takeovers, port.takeovers);
+	counter_set(&c->port_count, port.port_count);
+	counter_set(&c->port_active, port.active);
 	counter_set(&c->link_up, port.link_up);
 	counter_set(&c->buffers_used, nic_buffers_out(n->nic));
 	SET(out_lost_port,
@@ -188,11 +192,15 @@ static uint64_t sleep_for(const struct stream_nic *n, uint64_t now_ns)
 static void fall_asleep(
 	struct stream_nic *n, struct mono now, struct mono until)
 {
-	struct mono end = mono_add(now, sleep_for(n, now.ns));
+	bool armed = n->has_bell && nic_arm(n->nic);
+	struct mono end =
+		mono_add(now, armed ? LINK_LOOK_NS : sleep_for(n, now.ns));
 
 	if (mono_before(until, end))
 		end = until;
 	look_at_sockets(n, end);
+	if (n->has_bell)
+		nic_disarm(n->nic);
 	poll_meter_slept(&n->meter, now, end, (struct mono){n->looked_ns});
 }
 
@@ -258,6 +266,15 @@ static void turn(struct stream_nic *n, struct mono until)
 	n->meter.turns++;
 }
 
+static void watch_link(struct stream_nic *n, struct mono now)
+{
+	if (now.ns - n->watched_ns < LINK_LOOK_NS)
+		return;
+	n->watched_ns = now.ns;
+	if (nic_watch(n->nic))
+		net_announce(stream_tcp_stack(&n->tcp), now);
+}
+
 /* What the turn has done is the last work for a while. */
 static void note_work(struct stream_nic *n, struct mono now)
 {
@@ -284,6 +301,7 @@ static uint32_t nic_loop_poll(struct stream_loop *loop, struct mono until)
 		turn(n, until);
 		now = mono_now();
 		note_work(n, now);
+		watch_link(n, now);
 		count(n, now);
 	} while (n->event_count == 0 && mono_before(now, until) &&
 		 !atomic_load_explicit(&n->woken, memory_order_relaxed));
@@ -474,6 +492,8 @@ static int open_sockets(struct stream_nic *n,
 		kernel.listeners[kernel.listener_count++].fd =
 			config->listeners[i].fd;
 	}
+	kernel.bell_fd = nic_event_fd(n->nic);
+	n->has_bell = kernel.bell_fd >= 0;
 	return stream_kernel_create(&kernel, &n->sockets, err);
 }
 

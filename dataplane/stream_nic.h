@@ -10,9 +10,12 @@
  * Idle:       struct stream_loop says for how long after the last work to
  *             poll on (spin_ns): then neither workers nor other roles have to
  *             wake anybody. A poll() that may wait sleeps in the kernel's
- *             loop, where sockets and wake() end the sleep at once; the port
- *             cannot. So a sleep is an eighth of the quiet time so far, and
- *             sleep_ns at most: what a frame may wait for.
+ *             loop, where sockets and wake() end the sleep at once, and a
+ *             port that can tell of frames. Where it cannot, a sleep is an
+ *             eighth of the quiet time so far, and sleep_ns at most: what a
+ *             frame may wait for.
+ * Link:       looked at ten times a second; when the port that stood by takes
+ *             over the network is told where we are.
  * Sockets:    a sixteenth of the streams, 64 at most, at least one.
  * Counters:   written by the loop's thread, ten times a second.
  * Ownership:  the loop owns the port, and the sockets as stream_kernel.h

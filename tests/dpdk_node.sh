@@ -150,6 +150,21 @@ refuses "is not ADDR/BITS" --nic-address 10.9.0.2 &&
 	refuses "the second address of its family" --nic-address 10.9.0.2/24,10.9.0.3/24 &&
 	refuses "no address of this family" --nic-address 10.9.0.2/24 --nic-gateway fd09::1
 verdict check__addresses_of_the_port $?
+refuses "there is no user \"nobody-at-all\"" --user nobody-at-all
+verdict check__a_user_that_is_not_there $?
+refuses "there is no card 0000:ff:1f.7" --nic-standby 0000:ff:1f.7 &&
+	refuses "is no second port" --nic-standby "$device"
+verdict check__a_second_port_that_is_not_there $?
+card=$(for one in /sys/bus/pci/devices/*/driver; do
+	[ -e "$one" ] && [ "$(basename "$(readlink "$one")")" != vfio-pci ] &&
+		[ "$(basename "$(readlink "$one")")" != mlx5_core ] && basename "${one%/driver}" && break
+done)
+if [ -n "$card" ]; then
+	refuses "deploy/nic-setup bind $card" --nic-device "$card"
+	verdict check__a_card_of_the_kernel $?
+else
+	echo "  SKIP: no device on a PCI bus here"
+fi
 if [ "$kind" = af_packet ]; then
 	ip link set nic0 down
 	refuses "nic0 is down: ip link set nic0 up" --nic-mtu 9000 &&
@@ -340,6 +355,13 @@ if [ "$kind" = af_packet ]; then
 	ethtool -K wire0 tx off >/dev/null 2>&1
 fi
 
+# --- what the role may do -------------------------------------------------------------
+front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p')
+grep -h '^Cap\(Prm\|Eff\|Amb\)\|^NoNewPrivs' "/proc/$front"/task/*/status >"$work/out" 2>"$work/err"
+[ "$(wc -l <"$work/out")" -ge 16 ] && ! grep '^Cap' "$work/out" | grep -qv '0000000000000000$' &&
+	! grep -q '^NoNewPrivs:.*0$' "$work/out"
+verdict privileges__none_are_left_in_any_thread $?
+
 # --- ends -----------------------------------------------------------------------------
 front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p')
 kill -9 "$front"
@@ -384,5 +406,59 @@ elif ip link add link wire0 name wire0.7 type vlan id 7 2>/dev/null; then
 	verdict vlan__same $?
 else
 	echo "  SKIP: this kernel has no VLANs"
+fi
+
+# --- a second port ----------------------------------------------------------------------
+# Two ports to one switch, which is the client's end; the stream goes on over
+# the other when the first one's link is gone, with the same MAC.
+api=http://10.9.0.2:8000
+lay_switch() {
+	ip link add nic1 type veth peer name wire1 && ip link add switch0 type bridge &&
+		echo 1 >/proc/sys/net/ipv6/conf/nic1/disable_ipv6 &&
+		ip addr flush dev wire0 && ip link set wire0 master switch0 && ip link set wire1 master switch0 &&
+		ip addr add 10.9.0.1/24 dev switch0 && ip addr add fd09::1/64 dev switch0 nodad &&
+		ip link set nic1 up && ip link set wire1 up && ip link set switch0 up &&
+		ethtool -K wire1 tx off && ethtool -K switch0 tx off
+}
+# Tokens that waited together may be in one event: the text counts.
+text_of() {
+	python3 -c '
+import json, sys
+for line in sys.stdin:
+    if line.startswith("data: {"):
+        sys.stdout.write(json.loads(line[6:])["choices"][0]["text"])'
+}
+lines() { [ "$(grep -c '"text"' "$work/out")" -ge "$1" ]; }
+active_is() { [ "$(metric heddle_nic_port_active)" = "$1" ] && [ "$(metric heddle_nic_link_up)" = 1 ]; }
+if [ "$kind" = tap ]; then
+	:
+elif lay_switch >"$work/out" 2>"$work/err"; then
+	start_polled --nic-standby net_af_packet1,iface=nic1 && eventually active_is 0 &&
+		[ "$(metric heddle_nic_ports)" = 2 ]
+	verdict standby__starts $?
+	ask "$api/v1/completions" -d '{"model":"mock","prompt":"a","max_tokens":3000,"seed":9,"stream":true,"ignore_eos":true}' \
+		>"$work/out" 2>"$work/err" &
+	client=$!
+	eventually lines 50
+	ip link set wire0 down
+	eventually active_is 1
+	verdict standby__takes_over $?
+	seen=$(grep -c '"text"' "$work/out")
+	eventually lines $((seen + 100)) && kill -0 "$client"
+	verdict standby__a_stream_goes_on $?
+	# Back again, by the same rule: only when the other is gone.
+	ip link set wire0 up
+	[ "$(metric heddle_nic_port_active)" = 1 ] && ip link set wire1 down && eventually active_is 0
+	verdict standby__and_back_when_that_one_fails $?
+	wait "$client" && grep -q '^data: \[DONE\]' "$work/out"
+	text_of <"$work/out" >"$work/over_two"
+	ask "$other/v1/completions" -d '{"model":"mock","prompt":"a","max_tokens":3000,"seed":9,"stream":true,"ignore_eos":true}' |
+		text_of >"$work/expected"
+	cmp "$work/over_two" "$work/expected" >"$work/out" 2>&1 && [ "$(wc -c <"$work/expected")" -gt 5000 ]
+	verdict standby__not_a_byte_is_lost $?
+	[ "$(metric heddle_nic_takeovers_total)" = 2 ] && eventually serves && end_polled
+	verdict standby__ends $?
+else
+	echo "  SKIP: this kernel has no bridges"
 fi
 suite "dpdk_node_$kind"

@@ -828,6 +828,44 @@ static void test_announce__routers_may_ask_for_groups(void)
 	end();
 }
 
+/* All that a switch, and who knows us, should hear. */
+static void test_announce__at_another_place(void)
+{
+	const uint8_t *p = b.frames[0];
+
+	announce = true;
+	begin(0, false);
+	announce = false;
+	for (int i = 0; i < 4; i++)
+		pass_time(NS_PER_S);
+	b.count = 0;
+	net_announce(b.net, b.now);
+	CU_ASSERT_EQUAL_FATAL(b.count, 4);
+	/* ARP for our own address, by us, to all. */
+	CU_ASSERT_EQUAL(memcmp(p, "\xff\xff\xff\xff\xff\xff", 6), 0);
+	CU_ASSERT_EQUAL(memcmp(p + 6, server_mac, 6), 0);
+	CU_ASSERT_EQUAL(net_get16(p + 12), ETHER_ARP);
+	CU_ASSERT_EQUAL(net_get16(p + 20), 1);
+	CU_ASSERT_EQUAL(memcmp(p + 22, server_mac, 6), 0);
+	CU_ASSERT_EQUAL(memcmp(p + 28, p + 38, 4), 0);
+	CU_ASSERT_EQUAL(p[28], 10);
+	CU_ASSERT_EQUAL(sent_count(ICMP6_ADVERTISE, 54), 2);
+	CU_ASSERT_EQUAL(sent_count(ICMP6_REPORT, 62), 1);
+	/* Nothing but that: it is over. */
+	b.count = 0;
+	pass_time(100 * NS_PER_S);
+	CU_ASSERT_EQUAL(b.count, 0);
+	end();
+	/* Before the check nobody is told of an address of IPv6. */
+	announce = true;
+	begin(0, false);
+	announce = false;
+	net_announce(b.net, b.now);
+	CU_ASSERT_EQUAL(sent_count(ICMP6_ADVERTISE, 54), 0);
+	CU_ASSERT_EQUAL(net_get16(b.frames[0] + 12), ETHER_ARP);
+	end();
+}
+
 /* RFC 4861, 7.2.5. */
 static void test_nd__advertisements_by_rule(void)
 {
@@ -924,6 +962,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(announce__addresses_are_checked_first),
 	SUITE_CASE(announce__a_duplicate_is_never_used),
 	SUITE_CASE(announce__routers_may_ask_for_groups),
+	SUITE_CASE(announce__at_another_place),
 	SUITE_CASE(nd__advertisements_by_rule),
 	SUITE_CASE(nd__who_asks_has_proved_nothing),
 	SUITE_CASE(create__refuses_by_name),

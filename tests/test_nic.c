@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "dataplane/nic.h"
+#include "tests/fake/fake_ports.h"
 #include "tests/pattern.h"
 #include "tests/suite.h"
 
@@ -107,6 +108,16 @@ static void test_nic_open__says_what_is_missing(void)
 	CU_ASSERT_EQUAL(
 		refused("ff1f:1f:1f.7", 1500, "has no driver"), -ENODEV);
 	(void)refused("net_af_packet0,iface=heddle-no", 1500, "DPDK says");
+	{
+		const struct nic_config two = {.device = "net_ring0",
+			.standby = "net_nonsense0",
+			.mtu_bytes = 1500};
+		struct error err = {0};
+		struct nic *nic;
+
+		CU_ASSERT_EQUAL(nic_open(&two, &nic, &err), -EINVAL);
+		CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "net_nonsense0"));
+	}
 	/* Nothing is left: a good one opens. */
 	nic_close(open_ring());
 }
@@ -138,6 +149,145 @@ static void test_nic_facts__of_a_port_without_off_loads(void)
 	/* Too large for the MTU, and there is no off-load to cut it. */
 	CU_ASSERT_PTR_NULL(nic_frame_get(nic, 4000));
 	nic_close(nic);
+}
+
+#define ALL_OUT (FAKE_OUT_SUM | FAKE_OUT_IP | FAKE_OUT_CUT)
+
+/* What a port, or one of two, cannot do is left to software. */
+static void test_nic_facts__what_the_port_lacks(void)
+{
+	static const struct {
+		bool second;
+		unsigned can[2], wanted;
+	} cases[] = {
+		{false, {0}, 0},
+		{false, {FAKE_IN_SUM}, FAKE_IN_SUM},
+		{false, {FAKE_OUT_SUM | FAKE_OTHER}, FAKE_OUT_SUM},
+		{false, {FAKE_OUT_SUM | FAKE_OUT_CUT}, FAKE_OUT_SUM},
+		{false, {FAKE_OUT_IP | FAKE_OUT_CUT}, 0},
+		{false, {FAKE_IN_SUM | ALL_OUT}, FAKE_IN_SUM | ALL_OUT},
+		{true, {FAKE_IN_SUM | ALL_OUT, FAKE_IN_SUM | FAKE_OUT_SUM},
+			FAKE_IN_SUM | FAKE_OUT_SUM},
+		{true, {ALL_OUT | FAKE_OTHER, FAKE_IN_SUM | ALL_OUT}, ALL_OUT},
+		{true, {FAKE_IN_SUM | ALL_OUT, 0}, 0},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct nic_config config = {
+			.device = "net_ring0", .mtu_bytes = 1500};
+		struct nic_facts facts;
+		struct error err = {0};
+		struct nic *nic = NULL;
+
+		if (cases[i].second)
+			snprintf(config.standby, sizeof(config.standby),
+				"net_ring1");
+		fake_ports = (struct fake_ports){.offers = true,
+			.can = {cases[i].can[0], cases[i].can[1]}};
+		CU_ASSERT_EQUAL_FATAL(nic_open(&config, &nic, &err), 0);
+		nic_get_facts(nic, &facts);
+		CU_ASSERT_EQUAL(fake_ports.wanted, cases[i].wanted);
+		CU_ASSERT_EQUAL(facts.checksums_in,
+			(cases[i].wanted & FAKE_IN_SUM) != 0);
+		CU_ASSERT_EQUAL(facts.checksums_out,
+			(cases[i].wanted & FAKE_OUT_SUM) != 0);
+		CU_ASSERT_EQUAL(facts.tso_bytes,
+			cases[i].wanted & FAKE_OUT_CUT ? NIC_TSO_BYTES_MAX : 0);
+		nic_close(nic);
+	}
+	fake_ports_reset();
+}
+
+/* Frames `first`... of a run, out and in again. */
+static uint32_t through(struct nic *nic, uint32_t first, uint32_t count)
+{
+	uint32_t received = 0, got;
+
+	for (uint32_t i = 0; i < count; i++)
+		CU_ASSERT(send_one(nic, 3, first + i));
+	(void)nic_flush(nic);
+	while ((got = receive_some(nic, 3, first + received, 64)) > 0)
+		received += got;
+	return received;
+}
+
+static void test_nic_watch__the_other_port_takes_over(void)
+{
+	const struct nic_config config = {.device = "net_ring0",
+		.standby = "net_ring1",
+		.mtu_bytes = 1500};
+	struct nic_numbers numbers;
+	struct error err = {0};
+	uint32_t before;
+	struct nic *nic;
+
+	CU_ASSERT_EQUAL_FATAL(nic_open(&config, &nic, &err), 0);
+	before = nic_buffers_out(nic);
+	CU_ASSERT_FALSE(nic_watch(nic));
+	CU_ASSERT_EQUAL(through(nic, 0, 100), 100);
+	/* What waits goes out by the other one. */
+	CU_ASSERT(send_one(nic, 3, 100));
+	fake_ports_link("net_ring0", true);
+	CU_ASSERT(nic_watch(nic));
+	CU_ASSERT_FALSE(nic_watch(nic));
+	nic_get_numbers(nic, &numbers);
+	CU_ASSERT_EQUAL(numbers.active, 1);
+	CU_ASSERT_EQUAL(numbers.port_count, 2);
+	CU_ASSERT_EQUAL(numbers.takeovers, 1);
+	CU_ASSERT(numbers.link_up);
+	CU_ASSERT(nic_flush(nic));
+	CU_ASSERT_EQUAL(receive_some(nic, 3, 100, 64), 1);
+	CU_ASSERT_EQUAL(through(nic, 101, 50), 50);
+	/* That the first is back is no reason to go. */
+	fake_ports_link("net_ring0", false);
+	CU_ASSERT_FALSE(nic_watch(nic));
+	/* With no link at all everything stays. */
+	fake_ports_link("net_ring0", true);
+	fake_ports_link("net_ring1", true);
+	CU_ASSERT_FALSE(nic_watch(nic));
+	nic_get_numbers(nic, &numbers);
+	CU_ASSERT_FALSE(numbers.link_up);
+	CU_ASSERT_EQUAL(numbers.active, 1);
+	fake_ports_link("net_ring0", false);
+	CU_ASSERT(nic_watch(nic));
+	CU_ASSERT_EQUAL(through(nic, 200, 50), 50);
+	nic_get_numbers(nic, &numbers);
+	CU_ASSERT_EQUAL(numbers.active, 0);
+	CU_ASSERT_EQUAL(numbers.takeovers, 2);
+	CU_ASSERT_EQUAL(numbers.in_frames, 201);
+	CU_ASSERT_EQUAL(numbers.in_lost + numbers.out_lost, 0);
+	/* up, up; down; up; down, down; up */
+	CU_ASSERT_EQUAL(numbers.link_changes, 7);
+	CU_ASSERT_EQUAL(nic_buffers_out(nic), before);
+	nic_close(nic);
+	fake_ports_reset();
+}
+
+/* One that stood by has heard what was for all: it is not news. */
+static void test_nic_watch__what_is_old_is_forgotten(void)
+{
+	const struct nic_config config = {.device = "net_ring0",
+		.standby = "net_ring1",
+		.mtu_bytes = 1500};
+	struct error err = {0};
+	uint32_t before;
+	struct nic *nic;
+
+	CU_ASSERT_EQUAL_FATAL(nic_open(&config, &nic, &err), 0);
+	before = nic_buffers_out(nic);
+	/* In the ring, and not taken when its link goes. */
+	for (uint32_t i = 0; i < 200; i++)
+		CU_ASSERT(send_one(nic, 3, i));
+	CU_ASSERT(nic_flush(nic));
+	fake_ports_link("net_ring0", true);
+	CU_ASSERT(nic_watch(nic));
+	fake_ports_link("net_ring0", false);
+	fake_ports_link("net_ring1", true);
+	CU_ASSERT(nic_watch(nic));
+	CU_ASSERT_EQUAL(through(nic, 500, 10), 10);
+	CU_ASSERT_EQUAL(nic_buffers_out(nic), before);
+	nic_close(nic);
+	fake_ports_reset();
 }
 
 static void test_nic__frames_come_back_in_order(void)
@@ -236,6 +386,9 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(nic_open__says_what_is_missing),
 	SUITE_CASE(nic_open__one_at_a_time),
 	SUITE_CASE(nic_facts__of_a_port_without_off_loads),
+	SUITE_CASE(nic_facts__what_the_port_lacks),
+	SUITE_CASE(nic_watch__the_other_port_takes_over),
+	SUITE_CASE(nic_watch__what_is_old_is_forgotten),
 	SUITE_CASE(nic__frames_come_back_in_order),
 	SUITE_CASE(nic__a_full_port_keeps_what_waits_in_order),
 	SUITE_CASE(nic__what_is_stuck_is_dropped_one_by_one),

@@ -42,7 +42,11 @@ static struct {
 	uint32_t open_count;
 	uint64_t in_count, out_count;
 	bool fails, stuck;
-} port;
+	bool moves; /* the other port has taken over */
+	bool deaf; /* it cannot tell of frames */
+	int bell_fd;
+	uint32_t disarm_count;
+} port = {.bell_fd = -1};
 
 static void put(struct frames *f, const uint8_t *frame, size_t length)
 {
@@ -130,11 +134,39 @@ bool nic_flush(struct nic *nic)
 	return f->head == f->tail;
 }
 
+bool nic_watch(struct nic *nic)
+{
+	bool moved = port.moves;
+
+	(void)nic;
+	port.moves = false;
+	return moved;
+}
+
+int nic_event_fd(const struct nic *nic)
+{
+	(void)nic;
+	return port.bell_fd;
+}
+
+bool nic_arm(struct nic *nic)
+{
+	(void)nic;
+	return !port.deaf;
+}
+
+void nic_disarm(struct nic *nic)
+{
+	(void)nic;
+	port.disarm_count++;
+}
+
 void nic_get_numbers(struct nic *nic, struct nic_numbers *out)
 {
 	(void)nic;
 	*out = (struct nic_numbers){.in_frames = port.in_count,
 		.out_frames = port.out_count,
+		.port_count = 1,
 		.link_up = true};
 }
 
@@ -476,6 +508,60 @@ static void test_stream_nic__a_full_port_keeps_it_awake(void)
 	end(&e);
 }
 
+/* A frame ends a sleep of any length, where the port can tell. */
+static void test_stream_nic__a_port_that_tells_of_frames(void)
+{
+	struct echo e = {0};
+	uint64_t count, value = 1;
+	struct mono until;
+	int ends[2];
+
+	CU_ASSERT_EQUAL_FATAL(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+	port.bell_fd = ends[0];
+	begin(&e);
+	turn(&e, 0);
+	CU_ASSERT_EQUAL(port.disarm_count, 0);
+	/* Sleeps are not of a millisecond now: some few are enough. */
+	turn(&e, 30 * NS_PER_MS);
+	CU_ASSERT(e.poll.sleep.count >= 1 && e.poll.sleep.count <= 10);
+	CU_ASSERT_EQUAL(port.disarm_count, e.poll.sleep.count);
+	CU_ASSERT_EQUAL(write(ends[1], &value, sizeof(value)), sizeof(value));
+	count = e.poll.sleep.count;
+	/* The bell ends each wait at once: far more sleeps in as long. */
+	turn(&e, 30 * NS_PER_MS);
+	CU_ASSERT(e.poll.sleep.count > count + 10);
+	CU_ASSERT_EQUAL(read(ends[0], &value, sizeof(value)), sizeof(value));
+	/* One that cannot tell now is looked at as before. */
+	port.deaf = true;
+	count = e.poll.sleep.count;
+	until = mono_add(mono_now(), 30 * NS_PER_MS);
+	while (mono_before(mono_now(), until))
+		turn(&e, 30 * NS_PER_MS);
+	CU_ASSERT(e.poll.sleep.count > count + 1);
+	end(&e);
+	close(ends[0]);
+	close(ends[1]);
+	port.bell_fd = -1;
+	port.deaf = false;
+}
+
+static void test_stream_nic__tells_the_network_where_it_is(void)
+{
+	struct mono patience = mono_add(mono_now(), PATIENCE_NS);
+	struct echo e = {0};
+	uint64_t before;
+
+	begin(&e);
+	turn(&e, NS_PER_MS);
+	before = port.out_count;
+	port.moves = true;
+	while (port.out_count == before && mono_before(mono_now(), patience))
+		turn(&e, 10 * NS_PER_MS);
+	CU_ASSERT_FALSE(port.moves);
+	CU_ASSERT_EQUAL(port.out_count, before + 1);
+	end(&e);
+}
+
 /* Refused; the listening socket is still the caller's. */
 static void refused(struct stream_nic_config *config, const char *text)
 {
@@ -521,6 +607,8 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(stream_nic__a_wake_ends_the_wait),
 	SUITE_CASE(stream_nic__sleeps_only_where_it_may),
 	SUITE_CASE(stream_nic__a_full_port_keeps_it_awake),
+	SUITE_CASE(stream_nic__a_port_that_tells_of_frames),
+	SUITE_CASE(stream_nic__tells_the_network_where_it_is),
 	SUITE_CASE(stream_nic_create__refuses),
 };
 

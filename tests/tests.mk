@@ -184,7 +184,10 @@ endif
 
 # A polled port: DPDK's, over its ring in memory.
 ifneq ($(DPDK),)
-$(call test,nic,tests/pattern.c $(dpdk_c) base/log.c base/error.c)
+$(call test,nic,tests/pattern.c tests/fake/fake_ports_dpdk.c $(dpdk_c) \
+	base/log.c base/error.c,\
+	rte_eth_dev_info_get rte_eth_dev_configure rte_eth_link_get_nowait)
+$(B)/tests/fake/fake_ports_dpdk.c.o: ALL += $(DPDK_FLAGS)
 $(B)/tests/test_nic: LIBS += $(DPDK_LIBS)
 endif
 
@@ -219,10 +222,11 @@ $(call test,manifest,tests/fake/fake_os.c $(trust_c) engine/files.c \
 $(call test,adapters,$(wildcard control/adapters*.c) engine/files.c dataplane/utf8.c \
 	base/adapters.c base/segment.c base/counters.c base/ring.c base/wake.c \
 	base/clock.c base/error.c base/log.c)
+$(call test,role_drop,control/role_drop.c base/error.c)
 $(call test,role_adapter,control/role_adapter.c control/role_channel.c \
 	control/model_dir.c engine/files.c base/adapters.c base/log.c base/error.c)
 node_test_c = $(addprefix control/node_,setup.c texts.c listen.c load.c nic.c \
-	threads.c tls.c) \
+	threads.c tls.c user.c) \
 	control/role_channel.c control/role_adapter.c control/keys.c \
 	$(trust_c) base/log.c \
 	$(wildcard engine/null*.c) $(rank_c) engine/files.c \

@@ -1,0 +1,63 @@
+/* nic_dpdk.h - a network port by DPDK, shared by nic*_dpdk.c only */
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HEDDLE_DATAPLANE_NIC_DPDK_H
+#define HEDDLE_DATAPLANE_NIC_DPDK_H
+
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_ip.h>
+#include <rte_mbuf.h>
+
+#undef NS_PER_S /* DPDK's, and ours: the same number */
+#include "dataplane/nic_eal.h"
+
+#define NIC_BURST_COUNT 64
+#define NIC_PORT_COUNT 2
+
+/* What tells of a frame while nobody looks. */
+enum nic_bell {
+	NIC_BELL_NONE,
+	NIC_BELL_READABLE, /* a descriptor, as long as a frame is there */
+	NIC_BELL_INTERRUPT /* one that is turned on before each sleep */
+};
+
+struct nic_port {
+	uint16_t id; /* RTE_MAX_ETHPORTS = none */
+	bool started, up;
+	bool interrupts; /* it was started with them */
+	char driver[32];
+	uint32_t interface; /* of the kernel, under it; 0 = none */
+	uint64_t in_lost, out_lost; /* of the port, when it was asked last */
+	enum nic_bell bell;
+	int bell_fd; /* the driver's; -1 = none */
+};
+
+struct nic {
+	uint16_t port; /* the id of the one that is used */
+	uint32_t active, port_count;
+	struct nic_port ports[NIC_PORT_COUNT];
+	struct nic_facts facts;
+	struct nic_numbers numbers;
+	struct rte_mempool *small, *large; /* owned; large: NULL without TSO */
+	uint32_t small_bytes, large_bytes;
+	struct rte_mbuf *received[NIC_BURST_COUNT]; /* lent to the caller */
+	uint32_t received_count;
+	struct rte_mbuf *given; /* by frame_get(), not yet sent */
+	struct rte_mbuf *waiting[NIC_SEND_COUNT];
+	uint32_t waiting_count;
+	uint64_t stuck_ns; /* since when none was taken; 0 = not */
+	int ask_fd; /* owned: a socket, to ask for flags; -1 = none */
+	int event_fd; /* owned: an epoll of the active port's bell; -1 = none */
+};
+
+/* --- nic_link_dpdk.c: which port, and what wakes --------------------------- */
+
+/* After the ports have started. What cannot be had is done without. */
+void nic_link_open(struct nic *nic);
+void nic_link_close(struct nic *nic);
+
+/* Looks at each port, counts what has changed. */
+void nic_link_look(struct nic *nic);
+
+#endif

@@ -1,0 +1,218 @@
+/* nic_link_dpdk.c - links of ports, and what wakes us (ports -> nic) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Link:  a port of the kernel's (af_packet, tap) is up for DPDK as long as it
+ *        runs; so its interface is asked, too.
+ * Wake:  af_packet's driver has no interrupts, but its socket can be waited
+ *        for while the frame that came last was not taken; it is found among
+ *        our descriptors. Cards have interrupts of a queue, tap its own
+ *        descriptor.
+ */
+#include <errno.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/if_packet.h>
+
+#include "base/log.h"
+#include "dataplane/nic_dpdk.h"
+
+#define DESCRIPTOR_COUNT_MAX 1024 /* where a driver's socket may be */
+#define STALE_BURSTS_MAX 64 /* of a port that stood by */
+
+/* --- links ---------------------------------------------------------------------- */
+
+static bool interface_runs(const struct nic *nic, uint32_t interface)
+{
+	struct ifreq request = {.ifr_ifindex = (int)interface};
+
+	return ioctl(nic->ask_fd, SIOCGIFNAME, &request) == 0 &&
+	       ioctl(nic->ask_fd, SIOCGIFFLAGS, &request) == 0 &&
+	       (request.ifr_flags & IFF_UP) &&
+	       (request.ifr_flags & IFF_RUNNING);
+}
+
+static bool is_up(const struct nic *nic, const struct nic_port *port)
+{
+	struct rte_eth_link link = {0};
+
+	if (rte_eth_link_get_nowait(port->id, &link) ||
+		link.link_status != RTE_ETH_LINK_UP)
+		return false;
+	return port->interface == 0 || nic->ask_fd < 0 ||
+	       interface_runs(nic, port->interface);
+}
+
+/* A socket that says "the network is down" on and on would end each sleep. */
+static void forget_error(const struct nic_port *port)
+{
+	socklen_t length = sizeof(int);
+	int told;
+
+	if (port->bell == NIC_BELL_READABLE)
+		(void)getsockopt(
+			port->bell_fd, SOL_SOCKET, SO_ERROR, &told, &length);
+}
+
+void nic_link_look(struct nic *nic)
+{
+	for (uint32_t i = 0; i < nic->port_count; i++) {
+		struct nic_port *port = &nic->ports[i];
+		bool up = is_up(nic, port);
+
+		nic->numbers.link_changes += up != port->up;
+		port->up = up;
+		forget_error(port);
+	}
+	nic->numbers.link_up = nic->ports[nic->active].up;
+}
+
+/* --- what wakes ------------------------------------------------------------------- */
+
+/* The socket of af_packet's driver on an interface; -1 = not found. */
+static int find_socket(uint32_t interface)
+{
+	for (int fd = 0; fd < DESCRIPTOR_COUNT_MAX; fd++) {
+		struct sockaddr_ll place = {0};
+		socklen_t length = sizeof(int);
+		int domain = 0;
+
+		if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) ||
+			domain != AF_PACKET)
+			continue;
+		length = sizeof(place);
+		if (getsockname(fd, (struct sockaddr *)&place, &length) == 0 &&
+			place.sll_ifindex == (int)interface)
+			return fd;
+	}
+	return -1;
+}
+
+static void find_bell(struct nic_port *port)
+{
+	port->bell = NIC_BELL_NONE;
+	if (strcmp(port->driver, "net_af_packet") == 0) {
+		port->bell_fd = find_socket(port->interface);
+		if (port->bell_fd >= 0)
+			port->bell = NIC_BELL_READABLE;
+		return;
+	}
+	if (!port->interrupts)
+		return;
+	port->bell_fd = rte_eth_dev_rx_intr_ctl_q_get_fd(port->id, 0);
+	if (port->bell_fd < 0)
+		return;
+	/* Tap gives the very descriptor that it reads frames from. */
+	if (strcmp(port->driver, "net_tap") == 0)
+		port->bell = NIC_BELL_READABLE;
+	else if (rte_eth_dev_rx_intr_disable(port->id, 0) == 0 &&
+		 rte_eth_rx_queue_count(port->id, 0) >= 0)
+		port->bell = NIC_BELL_INTERRUPT;
+}
+
+static void hang_bell(const struct nic *nic, int operation)
+{
+	const struct nic_port *port = &nic->ports[nic->active];
+	struct epoll_event event = {.events = EPOLLIN};
+
+	if (nic->event_fd >= 0 && port->bell != NIC_BELL_NONE &&
+		epoll_ctl(nic->event_fd, operation, port->bell_fd, &event))
+		log_debug("the port's descriptor cannot be waited for: %s",
+			strerror(errno));
+}
+
+int nic_event_fd(const struct nic *nic)
+{
+	return nic->event_fd;
+}
+
+bool nic_arm(struct nic *nic)
+{
+	const struct nic_port *port = &nic->ports[nic->active];
+
+	if (port->bell != NIC_BELL_INTERRUPT)
+		return port->bell == NIC_BELL_READABLE;
+	if (rte_eth_dev_rx_intr_enable(port->id, 0))
+		return false;
+	/* One that came before tells nobody. */
+	return rte_eth_rx_queue_count(port->id, 0) == 0;
+}
+
+void nic_disarm(struct nic *nic)
+{
+	const struct nic_port *port = &nic->ports[nic->active];
+	uint64_t told;
+
+	if (port->bell != NIC_BELL_INTERRUPT)
+		return;
+	(void)rte_eth_dev_rx_intr_disable(port->id, 0);
+	/* It does not block; nothing there is as good. */
+	if (read(port->bell_fd, &told, sizeof(told)) < 0)
+		return;
+}
+
+void nic_link_open(struct nic *nic)
+{
+	nic->ask_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	nic->event_fd = -1;
+	for (uint32_t i = 0; i < nic->port_count; i++)
+		find_bell(&nic->ports[i]);
+	/* With one that has none sleeps are short anyway. */
+	for (uint32_t i = 0; i < nic->port_count; i++)
+		if (nic->ports[i].bell == NIC_BELL_NONE)
+			return;
+	nic->event_fd = epoll_create1(EPOLL_CLOEXEC);
+	hang_bell(nic, EPOLL_CTL_ADD);
+}
+
+void nic_link_close(struct nic *nic)
+{
+	if (nic->event_fd >= 0)
+		close(nic->event_fd);
+	if (nic->ask_fd >= 0)
+		close(nic->ask_fd);
+}
+
+/* --- taking over -------------------------------------------------------------------- */
+
+/* What came while nobody looked is old, and was for all. */
+static void forget_stale(uint16_t port)
+{
+	struct rte_mbuf *stale[NIC_BURST_COUNT];
+
+	for (int i = 0; i < STALE_BURSTS_MAX; i++) {
+		uint16_t count =
+			rte_eth_rx_burst(port, 0, stale, NIC_BURST_COUNT);
+
+		rte_pktmbuf_free_bulk(stale, count);
+		if (count == 0)
+			return;
+	}
+}
+
+bool nic_watch(struct nic *nic)
+{
+	uint32_t other = nic->port_count - 1 - nic->active;
+	struct nic_numbers before;
+
+	nic_link_look(nic);
+	if (nic->port_count < 2 || nic->ports[nic->active].up ||
+		!nic->ports[other].up)
+		return false;
+	/* What both have lost is counted on. */
+	nic_get_numbers(nic, &before);
+	hang_bell(nic, EPOLL_CTL_DEL);
+	nic->active = other;
+	nic->port = nic->ports[other].id;
+	hang_bell(nic, EPOLL_CTL_ADD);
+	forget_stale(nic->port);
+	nic->numbers.link_up = true;
+	nic->numbers.takeovers++;
+	nic->stuck_ns = 0;
+	log_warnx("the port's link is down; port %u takes over", other + 1);
+	return true;
+}
