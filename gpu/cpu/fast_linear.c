@@ -128,6 +128,66 @@ struct work {
 	struct lora_panel lora;
 };
 
+/* A panel's sums on their way out. */
+struct panel_end {
+	const struct linear_args *args;
+	size_t n; /* its first output */
+	uint32_t width;
+	struct vec bias, scale, high, low;
+};
+
+static struct panel_end panel_end(const struct linear_args *args, size_t n)
+{
+	size_t rest = args->weight.rows - n;
+	struct panel_end end = {.args = args,
+		.n = n,
+		.width = rest < PANEL_ROWS ? (uint32_t)rest : PANEL_ROWS,
+		.bias = vec_set(0),
+		.scale = vec_set(args->scale),
+		.high = vec_set(args->clip),
+		.low = vec_set(-args->clip)};
+
+	if (args->bias)
+		end.bias = vec_load_part(args->bias + n, end.width);
+	return end;
+}
+
+/* (sum + bias) * scale; a sum of -0 stays one where there is no bias. */
+VEC_FN struct vec scaled(const struct panel_end *end, struct vec sum)
+{
+	if (end->args->bias)
+		sum = vec_add(sum, end->bias);
+	return vec_mul(sum, end->scale);
+}
+
+VEC_FN struct vec clipped(const struct panel_end *end, struct vec value)
+{
+	if (end->args->clip > 0) {
+		/* The bound first: a NaN in the value then stays. */
+		value = vec_min(end->high, value);
+		value = vec_max(end->low, value);
+	}
+	return value;
+}
+
+/* Nobody has an update: straight from the sums to the output. */
+static void finish_plain(
+	const struct panel_end *end, const float *sum, size_t row, size_t last)
+{
+	const struct linear_args *args = end->args;
+	float *out = args->out + row * args->out_stride + end->n;
+
+	for (; row < last; row++, sum += GEMM_WIDTH) {
+		struct vec value = clipped(end, scaled(end, vec_load(sum)));
+
+		if (end->width == PANEL_ROWS)
+			vec_store(out, value);
+		else
+			vec_store_part(out, value, end->width);
+		out += args->out_stride;
+	}
+}
+
 /*
  * Bias, scale, update and clip of one panel of argument i, which begins at
  * output n; `column` is its place in the sums.
@@ -137,36 +197,26 @@ static void finish_panel(
 {
 	const struct job *job = work->job;
 	const struct linear_args *args = &job->args[i];
-	size_t rest = args->weight.rows - n;
-	uint32_t width = rest < PANEL_ROWS ? (uint32_t)rest : PANEL_ROWS;
-	struct vec scale = vec_set(args->scale);
-	struct vec high = vec_set(args->clip), low = vec_set(-args->clip);
-	struct vec bias = vec_set(0);
-	size_t row = work->tiles[0].first;
-	size_t last = work->tiles[work->tile_count - 1].first +
-		      work->tiles[work->tile_count - 1].count;
+	struct panel_end end = panel_end(args, n);
+	const struct gemm_tile *tile = &work->tiles[work->tile_count - 1];
+	size_t row = work->tiles[0].first, last = tile->first + tile->count;
+	float *sum = work->sum[0] + column;
 
-	if (args->bias)
-		bias = vec_load_part(args->bias + n, width);
-	for (float *sum = work->sum[0] + column; row < last;
-		row++, sum += GEMM_WIDTH) {
+	if (!job->gated && !(args->lora && args->rows.lora)) {
+		finish_plain(&end, sum, row, last);
+		return;
+	}
+	for (; row < last; row++, sum += GEMM_WIDTH) {
 		const struct lora_pair *pair = row_pair(job, i, row);
-		struct vec value = vec_load(sum);
 
-		if (args->bias)
-			value = vec_add(value, bias);
-		vec_store(sum, vec_mul(value, scale));
+		vec_store(sum, scaled(&end, vec_load(sum)));
 		if (pair)
 			FAST(lora_up)
-		(&work->lora, pair, n, width, row_low(job, i, row), sum);
-		if (args->clip > 0) {
-			/* The bound first: a NaN in the value then stays. */
-			value = vec_min(high, vec_load(sum));
-			vec_store(sum, vec_max(low, value));
-		}
+		(&work->lora, pair, n, end.width, row_low(job, i, row), sum);
+		vec_store(sum, clipped(&end, vec_load(sum)));
 		if (!job->gated)
 			vec_store_part(args->out + row * args->out_stride + n,
-				vec_load(sum), width);
+				vec_load(sum), end.width);
 	}
 }
 

@@ -349,7 +349,21 @@ static void update(struct work *work, uint32_t at, uint32_t matrix, size_t n,
 		low_place(work->job, at, matrix), value);
 }
 
-/* Outputs n .. of gate and up become hidden, where down will read it. */
+/* The low-rank updates of a tile's rows, whose sums begin at `sum`. */
+static void update_tile(struct work *work, const struct gemm_tile *tile,
+	size_t n, uint32_t width, float *sum)
+{
+	for (uint32_t r = 0; r < tile->count; r++, sum += GEMM_WIDTH) {
+		update(work, tile->first + r, MATRIX_GATE, n, width, sum);
+		update(work, tile->first + r, MATRIX_UP, n, width,
+			sum + PANEL_ROWS);
+	}
+}
+
+/*
+ * Outputs n .. of gate and up become hidden, where down will read it: the
+ * rows of a tile side by side, so they are turned around in registers.
+ */
 static void store_hidden(struct work *work, size_t n, uint32_t width)
 {
 	const struct job *job = work->job;
@@ -358,22 +372,24 @@ static void store_hidden(struct work *work, size_t n, uint32_t width)
 
 	for (uint32_t t = 0; t < work->tile_count; t++) {
 		const struct gemm_tile *tile = &work->tiles[t];
-		float *to = job->area.hidden + tile->first * inter +
-			    n * tile->count;
+		size_t count = tile->count;
+		float *to = job->area.hidden + tile->first * inter + n * count;
+		struct vec row[VEC_LANES];
 
-		for (uint32_t r = 0; r < tile->count; r++) {
-			if (job->has_lora) {
-				update(work, tile->first + r, MATRIX_GATE, n,
-					width, sum);
-				update(work, tile->first + r, MATRIX_UP, n,
-					width, sum + PANEL_ROWS);
-			}
-			vec_store(sum, gemm_gated(vec_load(sum),
-					       vec_load(sum + PANEL_ROWS)));
-			for (uint32_t j = 0; j < width; j++)
-				to[j * tile->count + r] = sum[j];
-			sum += GEMM_WIDTH;
+		if (job->has_lora)
+			update_tile(work, tile, n, width, sum);
+		for (size_t r = 0; r < VEC_LANES; r++)
+			row[r] = vec_set(0);
+		for (size_t r = 0; r < count; r++, sum += GEMM_WIDTH)
+			row[r] = gemm_gated(
+				vec_load(sum), vec_load(sum + PANEL_ROWS));
+		if (count == 1) {
+			vec_store_part(to, row[0], width);
+			continue;
 		}
+		vec_transpose(row);
+		for (size_t j = 0; j < width; j++)
+			vec_store_part(to + j * count, row[j], count);
 	}
 }
 
