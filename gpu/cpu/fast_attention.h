@@ -32,7 +32,7 @@
 #include "gpu/cpu/kv_token.h"
 
 /* Queries of a tile: enough to pay for turning the keys around. */
-#define TILE_QUERY_COUNT_MAX 48
+#define TILE_QUERY_COUNT_MAX 96
 
 /* Keys that are turned around at once: positions, elements of each. */
 #define TILE_PANEL_COUNT 4

@@ -775,11 +775,17 @@ static uint32_t blocks_of(const struct chunk *chunk)
 	       QUERY_BLOCK;
 }
 
+/* Steps are counted too low rather than too high: else some is not read. */
+static uint32_t at_least_one(uint32_t steps)
+{
+	return steps > 0 ? steps : 1;
+}
+
 /* While scores are computed, the values are read. */
 static void read_values(const struct chunk *chunk)
 {
 	const struct attention_args *args = chunk->tile->args;
-	uint32_t panels = (chunk->end - chunk->begin) / VEC_LANES + 1;
+	uint32_t panels = (chunk->end - chunk->begin) / VEC_LANES;
 	struct span span = {chunk->begin, chunk->end};
 
 	/* MLA's values are keys that have just been read. */
@@ -789,8 +795,8 @@ static void read_values(const struct chunk *chunk)
 			       head_offset(chunk->tile, args->value_dim);
 	chunk->ahead->bytes = args->value_dim * dtype_size(args->kv.type);
 	ahead_start(chunk->ahead, chunk->token, span,
-		blocks_of(chunk) * (args->key_dim / AHEAD_STEP + 1) *
-			(panels / COLUMN_BLOCK + 1));
+		at_least_one(blocks_of(chunk) * (args->key_dim / AHEAD_STEP) *
+			     (panels / COLUMN_BLOCK)));
 }
 
 /* While values are computed, the keys of what comes next are read. */
@@ -815,9 +821,9 @@ static void read_next_keys(
 	chunk->ahead->offset = head_offset(&tile, args->key_dim);
 	chunk->ahead->bytes = args->key_dim * dtype_size(args->kv.type);
 	ahead_start(chunk->ahead, token, span,
-		blocks_of(chunk) *
-			((chunk->end - chunk->begin) / AHEAD_STEP + 1) *
-			(uint32_t)(args->value_dim / VALUE_BLOCK + 1));
+		at_least_one(blocks_of(chunk) *
+			     ((chunk->end - chunk->begin) / AHEAD_STEP) *
+			     (uint32_t)(args->value_dim / VALUE_BLOCK)));
 }
 
 void FAST(attention_chunk)(const struct attention_tile *tile, uint32_t base,
