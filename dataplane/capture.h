@@ -33,20 +33,22 @@ struct capture {
 	/* 0 = nobody captures; else the serial of the capture. Set by those who
 	 * start and stop, read by the loop. */
 	_Atomic uint64_t serial;
+	pthread_mutex_t lock; /* of starting and stopping */
+	pthread_t thread;
+	bool started; /* the thread is to be joined */
+	/* the loop's line */
+	_Alignas(64) _Atomic uint64_t head; /* free-running bytes */
 	struct capture_counters *counters; /* borrowed */
 	uint8_t *ring; /* owned, from the first start on */
-	_Alignas(64) _Atomic uint64_t head; /* the loop's; free-running bytes */
-	_Alignas(64) _Atomic uint64_t tail; /* the writing thread's */
-	_Atomic bool ending; /* write what is there, then end */
-	pthread_mutex_t lock; /* of all below */
-	bool started; /* the thread is to be joined */
-	pthread_t thread;
-	/* the thread's own while it runs */
-	int fd;
-	uint64_t own_serial, max_bytes, written_bytes;
+	uint64_t own_serial, max_bytes; /* of the capture */
 	uint64_t epoch_ns; /* what to add to mono for the time of day */
+	/* the writing thread's line */
+	_Alignas(64) _Atomic uint64_t tail;
+	uint64_t written_bytes;
 	uint8_t *block; /* owned: gathers what is written at once */
 	size_t block_bytes;
+	int fd;
+	_Atomic bool ending; /* write what is there, then end */
 };
 
 /* One that was running in an earlier life has failed. -ENOMEM. */

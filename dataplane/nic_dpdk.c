@@ -406,6 +406,7 @@ static int bring_up(
 	uint32_t i;
 	int rc = 0;
 
+	assert(nic->port_count > 0 && nic->port_count <= NIC_PORT_COUNT);
 	for (i = 0; rc == 0 && i < nic->port_count; i++)
 		rc = ask_port(&nic->ports[i], devices[i], config->mtu_bytes,
 			&offers, err);

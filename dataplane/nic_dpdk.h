@@ -49,6 +49,7 @@ struct nic {
 	uint64_t stuck_ns; /* since when none was taken; 0 = not */
 	int ask_fd; /* owned: a socket, to ask for flags; -1 = none */
 	int event_fd; /* owned: an epoll of the active port's bell; -1 = none */
+	uint32_t hung; /* the port whose bell is in it; port_count = none */
 };
 
 /* --- nic_link_dpdk.c: which port, and what wakes --------------------------- */

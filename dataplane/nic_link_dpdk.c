@@ -47,7 +47,11 @@ static bool is_up(const struct nic *nic, const struct nic_port *port)
 	       interface_runs(nic, port->interface);
 }
 
-/* A socket that says "the network is down" on and on would end each sleep. */
+/*
+ * A socket whose interface was down says so until it is asked, and would end
+ * each sleep. Not before it is up: the driver needs to know, or it waits for
+ * room that never comes.
+ */
 static void forget_error(const struct nic_port *port)
 {
 	socklen_t length = sizeof(int);
@@ -58,6 +62,34 @@ static void forget_error(const struct nic_port *port)
 			port->bell_fd, SOL_SOCKET, SO_ERROR, &told, &length);
 }
 
+static int change_bell(const struct nic *nic, uint32_t port, int operation)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	return epoll_ctl(
+		nic->event_fd, operation, nic->ports[port].bell_fd, &event);
+}
+
+/* The bell is that of the active port, while it has a link. */
+static void hang_bell(struct nic *nic)
+{
+	uint32_t wanted =
+		nic->ports[nic->active].up ? nic->active : nic->port_count;
+
+	if (nic->event_fd < 0 || wanted == nic->hung)
+		return;
+	if (nic->hung < nic->port_count)
+		(void)change_bell(nic, nic->hung, EPOLL_CTL_DEL);
+	nic->hung = nic->port_count;
+	if (wanted == nic->port_count)
+		return;
+	if (change_bell(nic, wanted, EPOLL_CTL_ADD))
+		log_debug("the port's descriptor cannot be waited for: %s",
+			strerror(errno));
+	else
+		nic->hung = wanted;
+}
+
 void nic_link_look(struct nic *nic)
 {
 	for (uint32_t i = 0; i < nic->port_count; i++) {
@@ -65,10 +97,12 @@ void nic_link_look(struct nic *nic)
 		bool up = is_up(nic, port);
 
 		nic->numbers.link_changes += up != port->up;
+		if (up && !port->up)
+			forget_error(port);
 		port->up = up;
-		forget_error(port);
 	}
 	nic->numbers.link_up = nic->ports[nic->active].up;
+	hang_bell(nic);
 }
 
 /* --- what wakes ------------------------------------------------------------------- */
@@ -114,17 +148,6 @@ static void find_bell(struct nic_port *port)
 		port->bell = NIC_BELL_INTERRUPT;
 }
 
-static void hang_bell(const struct nic *nic, int operation)
-{
-	const struct nic_port *port = &nic->ports[nic->active];
-	struct epoll_event event = {.events = EPOLLIN};
-
-	if (nic->event_fd >= 0 && port->bell != NIC_BELL_NONE &&
-		epoll_ctl(nic->event_fd, operation, port->bell_fd, &event))
-		log_debug("the port's descriptor cannot be waited for: %s",
-			strerror(errno));
-}
-
 int nic_event_fd(const struct nic *nic)
 {
 	return nic->event_fd;
@@ -134,8 +157,10 @@ bool nic_arm(struct nic *nic)
 {
 	const struct nic_port *port = &nic->ports[nic->active];
 
-	if (port->bell != NIC_BELL_INTERRUPT)
-		return port->bell == NIC_BELL_READABLE;
+	if (nic->hung != nic->active)
+		return false;
+	if (port->bell == NIC_BELL_READABLE)
+		return true;
 	if (rte_eth_dev_rx_intr_enable(port->id, 0))
 		return false;
 	/* One that came before tells nobody. */
@@ -159,6 +184,7 @@ void nic_link_open(struct nic *nic)
 {
 	nic->ask_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	nic->event_fd = -1;
+	nic->hung = nic->port_count;
 	for (uint32_t i = 0; i < nic->port_count; i++)
 		find_bell(&nic->ports[i]);
 	/* With one that has none sleeps are short anyway. */
@@ -166,7 +192,6 @@ void nic_link_open(struct nic *nic)
 		if (nic->ports[i].bell == NIC_BELL_NONE)
 			return;
 	nic->event_fd = epoll_create1(EPOLL_CLOEXEC);
-	hang_bell(nic, EPOLL_CTL_ADD);
 }
 
 void nic_link_close(struct nic *nic)
@@ -205,10 +230,9 @@ bool nic_watch(struct nic *nic)
 		return false;
 	/* What both have lost is counted on. */
 	nic_get_numbers(nic, &before);
-	hang_bell(nic, EPOLL_CTL_DEL);
 	nic->active = other;
 	nic->port = nic->ports[other].id;
-	hang_bell(nic, EPOLL_CTL_ADD);
+	hang_bell(nic);
 	forget_stale(nic->port);
 	nic->numbers.link_up = true;
 	nic->numbers.takeovers++;

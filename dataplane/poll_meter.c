@@ -12,12 +12,16 @@ void poll_meter_init(struct poll_meter *meter, struct poll_counters *out)
 void poll_meter_enter(struct poll_meter *meter, struct mono now)
 {
 	if (meter->left_ns)
-		meter->stage_ns[POLL_FRONT] += now.ns - meter->left_ns;
+		meter->stage_ns[POLL_FRONT] +=
+			meter->left_weight * (now.ns - meter->left_ns);
+	meter->left_ns = 0;
 }
 
-void poll_meter_leave(struct poll_meter *meter, struct mono now)
+void poll_meter_leave(
+	struct poll_meter *meter, struct mono now, uint32_t weight)
 {
 	meter->left_ns = now.ns;
+	meter->left_weight = weight;
 }
 
 void poll_meter_call(struct poll_meter *meter)

@@ -29,7 +29,8 @@ struct poll_meter {
 	/* since the last write */
 	uint64_t turns, busy, bursts, stage_ns[POLL_STAGE_COUNT], slept_ns;
 	uint64_t written_ns, cpu_ns; /* at the last write; 0 = none yet */
-	uint64_t left_ns; /* when the loop was left; 0 = never */
+	uint64_t left_ns; /* when the loop was left; 0 = that is not timed */
+	uint32_t left_weight;
 	uint32_t chance;
 	_Atomic uint64_t called_ns; /* 0 = nobody has */
 };
@@ -48,9 +49,13 @@ static inline void poll_meter_add(
 	meter->stage_ns[stage] += ns;
 }
 
-/* The loop is entered, or left: what lies between is the role's own work. */
+/*
+ * The loop is entered, or left: what lies between is the role's own work. It
+ * counts `weight` times.
+ */
 void poll_meter_enter(struct poll_meter *meter, struct mono now);
-void poll_meter_leave(struct poll_meter *meter, struct mono now);
+void poll_meter_leave(
+	struct poll_meter *meter, struct mono now, uint32_t weight);
 
 /* Before a call that ends a sleep. */
 void poll_meter_call(struct poll_meter *meter);

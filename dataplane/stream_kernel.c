@@ -191,6 +191,7 @@ static void reap(struct stream_kernel *k)
 struct instants {
 	struct mono begun, entered, left; /* the turn; the kernel's part */
 	uint64_t wait_ns; /* until when it was to wait */
+	bool timed; /* this turn, for so many */
 };
 
 static void count(struct stream_kernel *k, const struct instants *at)
@@ -198,22 +199,23 @@ static void count(struct stream_kernel *k, const struct instants *at)
 	struct poll_meter *meter = &k->meter;
 	struct mono now;
 
-	if (!meter->out)
-		return;
-	now = mono_now();
 	meter->turns++;
 	meter->busy += k->event_count > 0;
 	if (at->wait_ns > at->begun.ns)
 		poll_meter_slept(meter, at->entered, (struct mono){at->wait_ns},
 			at->left);
-	else
-		poll_meter_add(
-			meter, POLL_STACK, mono_diff(at->left, at->entered));
-	poll_meter_add(meter, POLL_FRONT,
-		mono_diff(at->entered, at->begun) + mono_diff(now, at->left));
-	if (poll_meter_due(meter, now))
-		poll_meter_write(meter, now);
-	poll_meter_leave(meter, now);
+	else if (at->timed)
+		poll_meter_add(meter, POLL_STACK,
+			POLL_METER_SHARE * mono_diff(at->left, at->entered));
+	if (at->timed) {
+		now = mono_now();
+		poll_meter_add(meter, POLL_FRONT,
+			POLL_METER_SHARE * (mono_diff(at->entered, at->begun) +
+						   mono_diff(now, at->left)));
+		poll_meter_leave(meter, now, POLL_METER_SHARE);
+	}
+	if (poll_meter_due(meter, at->left))
+		poll_meter_write(meter, at->left);
 }
 
 static uint32_t kernel_poll(struct stream_loop *loop, struct mono until)
@@ -232,6 +234,7 @@ static uint32_t kernel_poll(struct stream_loop *loop, struct mono until)
 	}
 	k->event_count = 0;
 	at.begun = mono_now();
+	at.timed = poll_meter_chosen(&k->meter);
 	k->now_ns = at.begun.ns;
 	poll_meter_enter(&k->meter, at.begun);
 	stream_timers_expire(k);
@@ -241,11 +244,13 @@ static uint32_t kernel_poll(struct stream_loop *loop, struct mono until)
 	at.wait_ns = wait_until(k, until);
 	if (at.wait_ns > k->now_ns)
 		arm_bell(k);
-	at.entered = k->meter.out ? mono_now() : at.begun;
+	at.entered = at.begun;
+	if (at.timed || (k->meter.out && at.wait_ns > k->now_ns))
+		at.entered = mono_now();
 	stream_ring_enter(k, at.wait_ns);
 	/* Acquires what the waker wrote before it called. */
 	(void)atomic_exchange(&k->woken, false);
-	if (k->meter.out || at.wait_ns > k->now_ns)
+	if (at.timed || at.wait_ns > k->now_ns)
 		k->now_ns = mono_now().ns;
 	at.left.ns = k->now_ns;
 	reap(k);

@@ -307,7 +307,7 @@ static uint32_t nic_loop_poll(struct stream_loop *loop, struct mono until)
 		 !atomic_load_explicit(&n->woken, memory_order_relaxed));
 	/* Acquires what the waker wrote before it called. */
 	(void)atomic_exchange(&n->woken, false);
-	poll_meter_leave(&n->meter, now);
+	poll_meter_leave(&n->meter, now, 1);
 	return n->event_count;
 }
 

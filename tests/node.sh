@@ -262,6 +262,34 @@ else
 	echo "  SKIP: TLS through a node needs openssl"
 fi
 
+# --- another user ---------------------------------------------------------------------
+"$heddled" -c "$work/heddle.yaml" --check --user no-such-user >"$work/out" 2>"$work/err"
+[ $? = 1 ] && grep -qF 'there is no user "no-such-user"' "$work/err"
+verdict user__one_that_is_not_there $?
+powers() { grep -h '^Cap\(Prm\|Eff\)' "/proc/$1"/task/*/status | sort -u; }
+bare() { [ "$(powers "$(pid_of dataplane)" | grep -v '0000000000000000$' | wc -l)" = 0 ]; }
+if [ "$(id -u)" = 0 ] && grep -q 4294967295 /proc/self/uid_map && id nobody >/dev/null 2>&1; then
+	start --user nobody
+	front=$(pid_of dataplane)
+	ids=$(sed -n 's/^[UG]id:[[:space:]]*//p' "/proc/$front/status" | tr -s '[:space:]' '\n' | sort -u)
+	[ "$ids" = "$(printf '%s\n' "$(id -u nobody)" "$(id -g nobody)" | sort -u)" ] &&
+		grep -q '^Groups:[[:space:]]*$' "/proc/$front/status" && bare && completion 5 >"$work/out"
+	verdict user__the_dataplane_becomes_it $?
+	kill -9 "$front"
+	eventually reply_is "$api/v1/models" 200 && bare
+	verdict user__so_does_its_next_life $?
+	front=$(pid_of dataplane)
+	kill -9 "$node"
+	wait "$node" 2>/dev/null
+	node=
+	eventually gone "$front"
+	verdict user__ends_with_control_all_the_same $?
+else
+	start && bare && kill -TERM "$node" && end_node 0
+	verdict user__no_privileges_are_kept $?
+	echo "  SKIP: only root may become another user"
+fi
+
 # --- the service manager ------------------------------------------------------------------------
 notify=$work/notify
 python3 - "$notify" >"$work/notices" <<-'EOF' &

@@ -144,14 +144,22 @@ static void test_capture__ends_before_it_is_too_large(void)
 		put(c, i++);
 		sched_yield();
 	}
-	CU_ASSERT_EQUAL(counters.state, CAPTURE_FULL);
 	CU_ASSERT_FALSE(capture_wants(c));
+	/* Ended already; now its thread is gone, too. */
+	CU_ASSERT_EQUAL(capture_stop(c, NULL), 0);
+	CU_ASSERT_EQUAL(counters.state, CAPTURE_FULL);
 	CU_ASSERT_EQUAL(fstat(fd, &st), 0);
 	CU_ASSERT(st.st_size <= 10000 &&
 		  st.st_size + FRAME_HEAD_BYTES + FRAME_BYTES_MAX > 10000);
 	CU_ASSERT_EQUAL(read_frames(fd, 0), counters.frames);
 	/* Another may begin without a stop. */
-	fd = start(c, 4, 10000);
+	fd = start(c, 4, CAPTURE_BYTES_MIN);
+	while (counter_read(&counters.state) == CAPTURE_RUNS) {
+		put(c, i++);
+		sched_yield();
+	}
+	close(fd);
+	fd = start(c, 5, 10000);
 	put(c, 1);
 	capture_destroy(c);
 	CU_ASSERT_EQUAL(read_frames(fd, 1), 1);
@@ -161,31 +169,31 @@ static void test_capture__refusals(void)
 {
 	struct capture *c = create();
 	struct error err = {0};
-	int ends[2], fd = start(c, 5, 10000);
+	int ends[2], fd = start(c, 6, 10000);
 
 	CU_ASSERT_EQUAL(
-		capture_start(c, memfd_create("x", 0), 10000, 6, &err), -EBUSY);
+		capture_start(c, memfd_create("x", 0), 10000, 7, &err), -EBUSY);
 	CU_ASSERT_EQUAL(capture_stop(c, NULL), 0);
 	CU_ASSERT_EQUAL(read_frames(fd, 0), 0);
 	CU_ASSERT_EQUAL(capture_start(c, memfd_create("x", 0),
-				CAPTURE_BYTES_MIN - 1, 6, NULL),
+				CAPTURE_BYTES_MIN - 1, 7, NULL),
 		-EINVAL);
 	err = (struct error){0};
 	CU_ASSERT_EQUAL(
-		capture_start(c, open("/dev/null", O_RDONLY), 10000, 6, &err),
+		capture_start(c, open("/dev/null", O_RDONLY), 10000, 7, &err),
 		-EBADF);
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "cannot be written"));
-	CU_ASSERT_EQUAL(counters.serial, 5);
+	CU_ASSERT_EQUAL(counters.serial, 6);
 	/* A file that fails later. */
 	CU_ASSERT_EQUAL_FATAL(pipe(ends), 0);
-	CU_ASSERT_EQUAL(capture_start(c, ends[1], 10000, 7, NULL), 0);
+	CU_ASSERT_EQUAL(capture_start(c, ends[1], 10000, 8, NULL), 0);
 	close(ends[0]);
 	while (counter_read(&counters.state) == CAPTURE_RUNS) {
 		put(c, 1);
 		sched_yield();
 	}
-	CU_ASSERT_EQUAL(counters.state, CAPTURE_FAILED);
 	capture_destroy(c);
+	CU_ASSERT_EQUAL(counters.state, CAPTURE_FAILED);
 }
 
 /* A pipe that nobody reads stops the thread: the ring fills, and drops. */
@@ -198,7 +206,7 @@ static void test_capture__drops_what_does_not_fit(void)
 
 	CU_ASSERT_EQUAL_FATAL(pipe(ends), 0);
 	CU_ASSERT_EQUAL_FATAL(
-		capture_start(c, ends[1], UINT64_C(1) << 40, 8, NULL), 0);
+		capture_start(c, ends[1], UINT64_C(1) << 40, 9, NULL), 0);
 	while (counter_read(&counters.dropped) == 0)
 		put(c, i++);
 	CU_ASSERT(i > CAPTURE_RING_BYTES / (FRAME_BYTES_MAX + 100));
@@ -209,9 +217,9 @@ static void test_capture__drops_what_does_not_fit(void)
 	while (counter_read(&counters.state) == CAPTURE_RUNS)
 		if (read(ends[0], sink, sizeof(sink)) <= 0)
 			sched_yield();
+	capture_destroy(c);
 	CU_ASSERT_EQUAL(counters.state, CAPTURE_STOPPED);
 	CU_ASSERT_EQUAL(counters.frames + counters.dropped, i);
-	capture_destroy(c);
 	close(ends[0]);
 }
 

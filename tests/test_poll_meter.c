@@ -62,7 +62,9 @@ static void test_poll_meter__adds_to_what_is_there(void)
 	meter.bursts = 3;
 	poll_meter_add(&meter, POLL_TX, 5);
 	poll_meter_enter(&meter, at(900));
-	poll_meter_leave(&meter, at(1000));
+	poll_meter_leave(&meter, at(1000), 3);
+	poll_meter_enter(&meter, at(1100));
+	/* The next stay outside is not timed. */
 	poll_meter_enter(&meter, at(1300));
 	CU_ASSERT_FALSE(poll_meter_due(&meter, at(POLL_METER_WRITE_NS - 1)));
 	CU_ASSERT(poll_meter_due(&meter, at(POLL_METER_WRITE_NS)));

@@ -481,7 +481,8 @@ test: $(TESTS)
 # What has threads, for ThreadSanitizer.
 THREADED = $(addprefix $(B)/tests/test_,ring mail adapter_table workers reader \
 	golden woven segment null serve live_adapters stream_end front \
-	front_faults front_run front_adapters role_adapter node bench_serve)
+	front_faults front_run front_adapters role_adapter node bench_serve \
+	capture)
 
 tests-threads: $(THREADED)
 
