@@ -54,10 +54,10 @@ static void deliver(struct stream_kernel *k, struct kernel_stream *s,
 	if (s->state != STREAM_IS_OPEN)
 		return;
 	s->stalled = consumed == 0;
-	if (consumed == length)
+	buffer->start += (uint32_t)consumed;
+	/* The kernel may be about to write behind the last byte. */
+	if (consumed == length && !s->behind)
 		stream_buffer_put(k, buffer);
-	else
-		buffer->start += (uint32_t)consumed;
 }
 
 static void socket_ended(struct stream_kernel *k, struct kernel_stream *s)
@@ -82,9 +82,12 @@ static bool take_result(struct stream_kernel *k, struct kernel_stream *s,
 		if (res <= 0 || s->state == STREAM_IS_ENDING)
 			stream_buffer_put(k, &s->raw);
 	}
+	s->behind = false;
 	s->drained = !(flags & IORING_CQE_F_SOCK_NONEMPTY);
 	if (res > 0 && s->raw.memory)
 		s->raw.end += (uint32_t)res;
+	else if (s->raw.start == s->raw.end)
+		stream_buffer_put(k, &s->raw);
 	return res > 0 && s->raw.memory;
 }
 
@@ -140,7 +143,7 @@ void stream_received(struct stream_kernel *k, struct kernel_stream *s, int res,
 	stream_mark(k, s);
 	if (is_dropping(s))
 		stream_input_drop(k, s);
-	else if (any)
+	else if (any && !s->stalled)
 		deliver(k, s, &s->raw);
 	if (res == 0)
 		socket_ended(k, s);
@@ -157,6 +160,7 @@ static void queue_receive(struct stream_kernel *k, struct kernel_stream *s)
 		uint32_t room = stream_buffer_compact(k, &s->raw);
 
 		assert(room > 0);
+		s->behind = true;
 		io_uring_prep_recv(
 			sqe, s->fd, s->raw.memory + s->raw.end, room, 0);
 	} else {
@@ -172,7 +176,7 @@ static void deliver_again(struct stream_kernel *k, struct kernel_stream *s)
 {
 	s->resume = false;
 	s->stalled = false;
-	if (s->raw.memory)
+	if (s->raw.start < s->raw.end)
 		deliver(k, s, &s->raw);
 }
 

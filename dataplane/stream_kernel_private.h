@@ -109,6 +109,7 @@ struct kernel_stream {
 	bool peer_done : 1;
 	bool socket_done : 1; /* the socket has said its end */
 	bool drained : 1; /* the last receive emptied the socket */
+	bool behind : 1; /* the receive in flight goes behind raw's bytes */
 	uint32_t out_bytes; /* queued */
 	uint32_t want; /* 0 = nobody waits for room */
 	struct stream_block *first, *last; /* output */

@@ -456,6 +456,47 @@ static void test_resume__delivers_what_is_left(void)
 	case_end(&c);
 }
 
+/* One byte of the first, then all. */
+static size_t take_one_then_all(struct stream_case *c,
+	const struct stream_event *event, struct stream_record *record)
+{
+	(void)c;
+	if (event->kind != STREAM_DATA)
+		return 0;
+	CU_ASSERT_TRUE(pattern_matches(
+		7, record->received_bytes, event->data, event->length));
+	return record->received_bytes == 0 ? 1 : event->length;
+}
+
+/* What is left is taken while the back end waits for what follows it. */
+static void test_resume__while_more_is_awaited(void)
+{
+	struct stream_limits limits = case_limits();
+	struct stream_case c;
+	uint64_t total = 1;
+	uint8_t data[500];
+	int fd;
+
+	pattern_fill(7, 0, data, sizeof(data));
+	case_begin(&c, &limits, take_one_then_all);
+	fd = client_connect(&c);
+	CU_ASSERT_TRUE_FATAL(case_run_opened(&c, 1));
+	CU_ASSERT_TRUE(client_send(fd, data, 100));
+	CU_ASSERT_TRUE(case_run_until(&c, has_received, &total));
+	case_settle(&c);
+	CU_ASSERT_EQUAL(case_record(&c, c.last_opened)->received_bytes, 1);
+	CU_ASSERT_EQUAL(c.loop.ops->resume(&c.loop, c.last_opened), 0);
+	total = 100;
+	CU_ASSERT_TRUE(case_run_until(&c, has_received, &total));
+	for (size_t at = 100; at < sizeof(data); at += 100) {
+		CU_ASSERT_TRUE(client_send(fd, data + at, 100));
+		total += 100;
+		CU_ASSERT_TRUE(case_run_until(&c, has_received, &total));
+	}
+	close(fd);
+	case_end(&c);
+}
+
 /* Many streams that hold bytes back leave buffers for those that do not. */
 static void test_data__stalled_streams_are_bounded(void)
 {
@@ -527,6 +568,7 @@ int main(void)
 		SUITE_CASE(data__unconsumed_stops_the_peer),
 		SUITE_CASE(data__the_rest_comes_with_what_follows),
 		SUITE_CASE(resume__delivers_what_is_left),
+		SUITE_CASE(resume__while_more_is_awaited),
 		SUITE_CASE(data__stalled_streams_are_bounded),
 		SUITE_CASE(data__waits_for_a_buffer),
 	};
