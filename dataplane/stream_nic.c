@@ -387,9 +387,9 @@ static void nic_loop_drain(struct stream_loop *loop)
 static int nic_loop_identify(struct stream_loop *loop,
 	const struct stream_identity *identity, struct error *err)
 {
-	(void)loop;
-	(void)identity;
-	return error_set(err, EINVAL, "no listener speaks TLS");
+	struct stream_nic *n = loop->context;
+
+	return n->tcp.ops->identify(&n->tcp, identity, err);
 }
 
 static void nic_loop_destroy(struct stream_loop *loop)

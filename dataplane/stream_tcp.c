@@ -537,6 +537,14 @@ static void tcp_loop_drain(struct stream_loop *loop)
 	net_poll(k->net, mono_now());
 }
 
+static int tcp_loop_identify(struct stream_loop *loop,
+	const struct stream_identity *identity, struct error *err)
+{
+	(void)loop;
+	(void)identity;
+	return error_set(err, EINVAL, "no listener speaks TLS");
+}
+
 static void tcp_loop_wake(struct stream_loop *loop)
 {
 	const struct stream_tcp *k = loop->context;
@@ -570,6 +578,7 @@ static const struct stream_ops stream_tcp_ops = {
 	.close = tcp_loop_close,
 	.abort = tcp_loop_abort,
 	.drain = tcp_loop_drain,
+	.identify = tcp_loop_identify,
 	.wake = tcp_loop_wake,
 	.destroy = tcp_loop_destroy,
 };

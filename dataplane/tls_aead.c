@@ -252,13 +252,13 @@ int tls_aead_open(struct tls_aead *a, const struct tls_key *key,
 	return 0;
 }
 
-static void forget(struct ready *ready, const struct tls_key *key)
+/* A shared one stays, set up for a key that is nobody's. */
+static void reset(struct ready *ready)
 {
 	static const uint8_t none[TLS_KEY_BYTES_MAX];
 
-	if (!is_for(ready, key))
+	if (!ready->context)
 		return;
-	/* The shared ones stay, set up for a key that is nobody's. */
 	if (EVP_CipherInit_ex(ready->context, NULL, NULL, none, none, -1) != 1)
 		ready_wipe(ready);
 	else
@@ -272,6 +272,7 @@ void tls_aead_forget(struct tls_aead *a, uint32_t place,
 
 	if (is_for(own, out))
 		ready_wipe(own);
-	forget(&a->opening[in->suite - TLS_AES_128_GCM], in);
-	forget(&a->sealing[out->suite - TLS_AES_128_GCM], out);
+	/* Whoever's they are: it may be a key from before a KeyUpdate. */
+	reset(&a->opening[in->suite - TLS_AES_128_GCM]);
+	reset(&a->sealing[out->suite - TLS_AES_128_GCM]);
 }

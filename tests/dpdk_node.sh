@@ -395,6 +395,50 @@ start_polled --nic-spin 0us --nic-sleep 5ms && serves && end_polled
 verdict restart__at_once_and_mostly_asleep $?
 start_polled --nic-core 0 && serves && end_polled
 verdict core__of_its_own $?
+
+# --- TLS ------------------------------------------------------------------------------
+if command -v openssl >/dev/null; then
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+		-subj /CN=port -addext subjectAltName=IP:10.9.0.2,IP:fd09::2 \
+		-keyout "$work/tls.key" -out "$work/tls.pem" 2>"$work/err"
+	export CURL_CA_BUNDLE=$work/tls.pem
+	clear=$api api=https://10.9.0.2:8000
+	start_polled --tls-certificate "$work/tls.pem" --tls-key "$work/tls.key" &&
+		same /v1/models && same /v1/completions -d "$(completion 7 50 false)"
+	verdict tls__same $?
+	same /v1/completions -d "$(completion 8 200 true)" && grep -q DONE "$work/out" &&
+		same /v1/chat/completions -d "$chat,\"stream\":true}"
+	verdict tls__stream_same $?
+	same /v1/completions --data-binary "@$work/long" && grep -qx 200 "$work/out"
+	verdict tls__prompt_of_a_megabyte_same $?
+	same /v1/completions -d '{"model":"mock","prompt":["a","b","c","d"],"n":8,"seed":5,"max_tokens":4000,"ignore_eos":true}' &&
+		[ "$(wc -c <"$work/out")" -gt 300000 ]
+	verdict tls__answer_of_many_records_same $?
+	many secret "$api"
+	differ=0
+	for i in $(seq 64); do
+		cmp -s <(normal <"$work/secret/$i") <(normal <"$work/plain/$i") ||
+			differ=$((differ + 1))
+	done
+	echo "$differ of 64 streams differ" >"$work/out"
+	[ "$differ" = 0 ]
+	verdict tls__streams_at_once_same $?
+	eventually ask -g 'https://[fd09::2]:8000/v1/models' >"$work/out" 2>"$work/err" &&
+		grep -q '"id":"mock"' "$work/out"
+	verdict tls__ip6 $?
+	curl -sS -m 10 "$clear/v1/models" >"$work/out" 2>"$work/err"
+	[ $? != 0 ] && ! grep -q mock "$work/out"
+	verdict tls__no_plain_text $?
+	curl -sS -m 10 --tls-max 1.2 "$api/v1/models" >"$work/out" 2>"$work/err"
+	[ $? = 35 ] && [ ! -s "$work/out" ]
+	verdict tls__1_2_is_refused $?
+	end_polled
+	verdict tls__ends $?
+	unset CURL_CA_BUNDLE
+	api=$clear
+else
+	echo "  SKIP: TLS needs openssl"
+fi
 if [ "$kind" = tap ]; then
 	:
 elif ip link add link wire0 name wire0.7 type vlan id 7 2>/dev/null; then

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "dataplane/stream_tcp.h"
+#include "dataplane/stream_tls.h"
 #include "tests/lwip_host.h"
 #include "tests/stream_case.h"
 #include "tests/suite.h"
@@ -36,7 +37,7 @@ struct frames {
 
 static struct frames to_server, to_clients;
 static uint64_t now_ns = NS_PER_S;
-static struct stream_loop *loop; /* the one under test */
+static struct stream_loop *loop; /* TCP's, of the one under test */
 static bool resets[LWIP_CLIENT_COUNT]; /* SO_LINGER: close resets */
 static _Atomic bool woken;
 
@@ -305,6 +306,38 @@ int close(int fd)
 
 /* --- the back end --- */
 
+/* TLS on top of it, and TCP's loop in here. */
+static int create_tls(const struct stream_setup *setup,
+	struct stream_tcp_config *config, struct stream_loop *out,
+	struct error *err)
+{
+	static struct stream_loop below;
+	const struct stream_tls_config tls_config = {
+		.identity = {setup->certificate, setup->key,
+			setup->certificate ? strlen(setup->certificate) : 0,
+			setup->key ? strlen(setup->key) : 0},
+		.limits = setup->limits,
+		.listeners = UINT32_MAX,
+		.handler = setup->handler,
+		.arg = setup->arg};
+	struct stream_tls *tls;
+	int rc = stream_tls_create(&tls_config, &tls, err);
+
+	if (rc)
+		return rc;
+	config->limits = stream_tls_limits(&setup->limits);
+	config->handler = stream_tls_event;
+	config->arg = tls;
+	rc = stream_tcp_create(config, &below, err);
+	if (rc) {
+		stream_tls_discard(tls);
+		return rc;
+	}
+	loop = &below;
+	stream_tls_join(tls, &below, out);
+	return 0;
+}
+
 static int create(const struct stream_setup *setup, struct stream_loop *out,
 	uint16_t *out_ports, struct error *err)
 {
@@ -333,7 +366,8 @@ static int create(const struct stream_setup *setup, struct stream_loop *out,
 		out_ports[i] = config.listen_ports[i] =
 			(uint16_t)(PORT_FIRST + i);
 	loop = out;
-	return stream_tcp_create(&config, out, err);
+	return setup->tls ? create_tls(setup, &config, out, err)
+			  : stream_tcp_create(&config, out, err);
 }
 
 const struct stream_backend *stream_backend(void)

@@ -14,52 +14,9 @@
 #include "dataplane/tls_handshake.h"
 #include "tests/stream_case.h"
 #include "tests/suite.h"
+#include "tests/tls_identity.h"
 
-#define PEM_BYTES_MAX 4096
-
-struct identity {
-	char certificate[PEM_BYTES_MAX], key[PEM_BYTES_MAX];
-};
-
-static void take_text(BIO *bio, char *out)
-{
-	int length = BIO_read(bio, out, PEM_BYTES_MAX - 1);
-
-	CU_ASSERT_FATAL(length > 0);
-	out[length] = '\0';
-	BIO_free(bio);
-}
-
-/* A self-signed certificate on a fresh P-256 key. */
-static void make_identity(struct identity *out)
-{
-	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *certificate = X509_new();
-	X509_NAME *name = X509_get_subject_name(certificate);
-	BIO *bio;
-
-	X509_set_version(certificate, 2);
-	ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-	X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
-	X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
-		(const unsigned char *)"localhost", -1, -1, 0);
-	X509_set_issuer_name(certificate, name);
-	X509_set_pubkey(certificate, key);
-	CU_ASSERT_FATAL(X509_sign(certificate, key, EVP_sha256()) > 0);
-	bio = BIO_new(BIO_s_mem());
-	CU_ASSERT_EQUAL_FATAL(PEM_write_bio_X509(bio, certificate), 1);
-	take_text(bio, out->certificate);
-	bio = BIO_new(BIO_s_mem());
-	CU_ASSERT_EQUAL_FATAL(
-		PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL),
-		1);
-	take_text(bio, out->key);
-	X509_free(certificate);
-	EVP_PKEY_free(key);
-}
-
-static struct identity identity; /* of the loop's begin */
+static struct tls_identity identity; /* of the loop's begin */
 
 static void begin(struct stream_case *c, const struct stream_limits *limits,
 	stream_case_handler *handler)
@@ -73,26 +30,60 @@ static void begin(struct stream_case *c, const struct stream_limits *limits,
 	};
 
 	if (!identity.key[0])
-		make_identity(&identity);
+		tls_identity_make(&identity);
 	case_begin_setup(c, &setup, handler);
 }
 
 /* --- a client --- */
 
+/* OpenSSL speaks to memory, so that the sockets may be anybody's. */
 struct tls_client {
 	SSL_CTX *context;
 	SSL *ssl;
+	BIO *in, *out; /* the SSL's */
 	int fd;
 	uint32_t ticket_count;
+	SSL_SESSION *session; /* owned: of the last ticket */
 };
 
 static int count_ticket(SSL *ssl, SSL_SESSION *session)
 {
 	struct tls_client *client = SSL_get_app_data(ssl);
 
-	(void)session;
 	client->ticket_count++;
-	return 0;
+	SSL_SESSION_free(client->session);
+	client->session = session;
+	return 1;
+}
+
+/* What the server has sent. */
+static void client_pull(struct tls_client *client)
+{
+	uint8_t piece[4096];
+	long got;
+
+	while ((got = client_try_receive(client->fd, piece, sizeof(piece))) > 0)
+		BIO_write(client->in, piece, (int)got);
+	if (got != -EAGAIN)
+		BIO_set_mem_eof_return(client->in, 0);
+}
+
+/* What OpenSSL has made; true: all of it is on its way. */
+static bool client_push(struct tls_client *client)
+{
+	uint8_t piece[4096];
+	const void *data;
+	long length = BIO_get_mem_data(client->out, &data), sent = 0;
+
+	if (length > 0)
+		sent = client_try_send(client->fd, data, (size_t)length);
+	if (sent < 0 && sent != -EAGAIN)
+		sent = length; /* nobody is there to get it */
+	for (long left = sent; left > 0;)
+		left -= BIO_read(client->out, piece,
+			left < (long)sizeof(piece) ? (int)left
+						   : (int)sizeof(piece));
+	return sent == length;
 }
 
 static void client_init(struct tls_client *client, const struct stream_case *c,
@@ -101,6 +92,7 @@ static void client_init(struct tls_client *client, const struct stream_case *c,
 	client->context = SSL_CTX_new(TLS_client_method());
 	client->ssl = SSL_new(client->context);
 	client->ticket_count = 0;
+	client->session = NULL;
 	client->fd = client_connect_to(c->ports[0], buffer_bytes);
 	CU_ASSERT_FATAL(client->fd >= 0);
 	SSL_set_app_data(client->ssl, client);
@@ -108,13 +100,15 @@ static void client_init(struct tls_client *client, const struct stream_case *c,
 	SSL_CTX_sess_set_new_cb(client->context, count_ticket);
 	SSL_set_mode(client->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE |
 					  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_set_fd(client->ssl, client->fd);
-	/* Never wait inside OpenSSL: the server is this thread's too. */
-	BIO_socket_nbio(client->fd, 1);
+	client->in = BIO_new(BIO_s_mem());
+	client->out = BIO_new(BIO_s_mem());
+	BIO_set_mem_eof_return(client->in, -1);
+	SSL_set_bio(client->ssl, client->in, client->out);
 }
 
 static void client_end(struct tls_client *client)
 {
+	SSL_SESSION_free(client->session);
 	SSL_free(client->ssl);
 	SSL_CTX_free(client->context);
 	close(client->fd);
@@ -136,11 +130,13 @@ static int client_error(struct tls_client *client, int rc)
 static int client_handshake(struct tls_client *client, struct stream_case *c)
 {
 	for (int turn = 0; turn < 4000; turn++) {
-		int rc = SSL_connect(client->ssl), error;
+		int rc, error;
 
-		if (rc == 1)
+		client_pull(client);
+		rc = SSL_connect(client->ssl);
+		if (client_push(client) && rc == 1)
 			return 0;
-		error = client_error(client, rc);
+		error = rc == 1 ? 0 : client_error(client, rc);
 		if (error)
 			return error;
 		case_turn(c);
@@ -151,16 +147,26 @@ static int client_handshake(struct tls_client *client, struct stream_case *c)
 /* Bytes moved; 0 = would wait; < 0 = -error. */
 static int tls_try_read(struct tls_client *client, void *to, int size)
 {
-	int rc = SSL_read(client->ssl, to, size);
+	int rc, error;
 
-	return rc > 0 ? rc : -client_error(client, rc);
+	client_pull(client);
+	rc = SSL_read(client->ssl, to, size);
+	error = rc > 0 ? 0 : client_error(client, rc);
+	client_push(client);
+	return rc > 0 ? rc : -error;
 }
 
 static int tls_try_write(struct tls_client *client, const void *from, int size)
 {
-	int rc = SSL_write(client->ssl, from, size);
+	int rc, error;
 
-	return rc > 0 ? rc : -client_error(client, rc);
+	/* As a socket that is full. */
+	if (!client_push(client))
+		return 0;
+	rc = SSL_write(client->ssl, from, size);
+	error = rc > 0 ? 0 : client_error(client, rc);
+	client_push(client);
+	return rc > 0 ? rc : -error;
 }
 
 static bool receives_pattern(struct tls_client *client, struct stream_case *c,
@@ -331,6 +337,7 @@ static void test_tls__close_notify_both_ways(void)
 	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
 	CU_ASSERT_EQUAL(tls_try_write(&client, "bye", 3), 3);
 	CU_ASSERT_EQUAL(SSL_shutdown(client.ssl), 0);
+	CU_ASSERT_TRUE(client_push(&client));
 	CU_ASSERT_TRUE(case_run_opened(&c, 1));
 	CU_ASSERT_TRUE(case_run_until(&c, has_peer_done, NULL));
 	CU_ASSERT_EQUAL(case_record(&c, c.last_opened)->received_bytes, 3);
@@ -469,7 +476,7 @@ static void test_tls__a_slow_reader_is_bounded(void)
 	room = c.loop.ops->room(&c.loop, c.last_opened);
 	CU_ASSERT_TRUE(room > 65000 && room < 65536);
 	CU_ASSERT_EQUAL(
-		case_send(&c, c.last_opened, record, room + 1), -EMSGSIZE);
+		case_send(&c, c.last_opened, record, 65536), -EMSGSIZE);
 	while (quiet < 20) {
 		int rc;
 
@@ -521,7 +528,7 @@ static void test_tls__unconsumed_stops_the_peer(void)
 	CU_ASSERT_EQUAL(record->data_count, 1);
 	c.handler = case_swallow;
 	CU_ASSERT_EQUAL(c.loop.ops->resume(&c.loop, c.last_opened), 0);
-	/* The record that OpenSSL still holds goes out with a repeated write. */
+	/* The record that did not go out yet goes with a repeated write. */
 	for (int turn = 0; turn < 4000; turn++) {
 		int got = tls_try_write(&client, piece, sizeof(piece));
 
@@ -568,6 +575,155 @@ static void test_tls__buffers_are_shared(void)
 	case_end(&c);
 }
 
+/* The client changes its key and asks for another of the server's. */
+static void test_tls__key_updates(void)
+{
+	struct stream_limits limits = case_limits();
+	struct tls_client client;
+	struct stream_case c;
+
+	begin(&c, &limits, case_echo);
+	client_init(&client, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	for (int round = 0; round < 50; round++) {
+		uint8_t piece[500];
+
+		CU_ASSERT_EQUAL(
+			SSL_key_update(client.ssl,
+				round % 3 ? SSL_KEY_UPDATE_REQUESTED
+					  : SSL_KEY_UPDATE_NOT_REQUESTED),
+			1);
+		pattern_fill((uint64_t)round, 0, piece, sizeof(piece));
+		CU_ASSERT_EQUAL(
+			tls_try_write(&client, piece, sizeof(piece)), 500);
+		CU_ASSERT_TRUE(
+			receives_pattern(&client, &c, (uint64_t)round, 500));
+	}
+	client_end(&client);
+	case_end(&c);
+}
+
+static void test_tls__a_ticket_resumes(void)
+{
+	struct stream_limits limits = case_limits();
+	struct tls_client first, second;
+	struct stream_case c;
+
+	begin(&c, &limits, case_echo);
+	client_init(&first, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&first, &c), 0);
+	CU_ASSERT_EQUAL(tls_try_write(&first, "a", 1), 1);
+	CU_ASSERT_TRUE(has_echo(&first, &c, 'a'));
+	CU_ASSERT_PTR_NOT_NULL_FATAL(first.session);
+	client_init(&second, &c, 0);
+	CU_ASSERT_EQUAL(SSL_set_session(second.ssl, first.session), 1);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&second, &c), 0);
+	CU_ASSERT_EQUAL(SSL_session_reused(second.ssl), 1);
+	CU_ASSERT_EQUAL(tls_try_write(&second, "b", 1), 1);
+	CU_ASSERT_TRUE(has_echo(&second, &c, 'b'));
+	CU_ASSERT_EQUAL(second.ticket_count, 1);
+	client_end(&first);
+	client_end(&second);
+	case_end(&c);
+}
+
+static uint64_t nibbles;
+
+/* Consumes some of what it is shown, and now and then nothing. */
+static size_t nibble(struct stream_case *c, const struct stream_event *event,
+	struct stream_record *record)
+{
+	size_t taken;
+
+	if (event->kind != STREAM_DATA)
+		return 0;
+	CU_ASSERT_TRUE(pattern_matches(
+		5, record->received_bytes, event->data, event->length));
+	taken = suite_below(&nibbles, 3) == 0
+			? suite_below(&nibbles, (uint32_t)event->length + 1)
+			: event->length;
+	if (taken == 0)
+		CU_ASSERT_EQUAL(c->loop.ops->resume(&c->loop, event->id), 0);
+	return taken;
+}
+
+static void test_tls__the_rest_comes_with_what_follows(void)
+{
+	struct stream_limits limits = case_limits();
+	const struct stream_record *record;
+	size_t total = 400000, sent = 0;
+	struct tls_client client;
+	static uint8_t piece[30000];
+	struct stream_case c;
+
+	nibbles = suite_seed(77);
+	begin(&c, &limits, nibble);
+	client_init(&client, &c, 0);
+	CU_ASSERT_EQUAL_FATAL(client_handshake(&client, &c), 0);
+	CU_ASSERT_TRUE_FATAL(case_run_opened(&c, 1));
+	record = case_record(&c, c.last_opened);
+	for (int turn = 0; turn < 100000 && record->received_bytes < total;
+		turn++) {
+		size_t length = suite_below(&nibbles, sizeof(piece)) + 1;
+		int got;
+
+		if (length > total - sent)
+			length = total - sent;
+		pattern_fill(5, sent, piece, length);
+		got = length ? tls_try_write(&client, piece, (int)length) : 0;
+		CU_ASSERT_FATAL(got >= 0);
+		sent += (size_t)got;
+		client_push(&client);
+		/* The last bytes may have been left for what never comes. */
+		if (sent == total)
+			(void)c.loop.ops->resume(&c.loop, c.last_opened);
+		c.loop.ops->poll(&c.loop, mono_now());
+	}
+	CU_ASSERT_EQUAL(record->received_bytes, total);
+	client_end(&client);
+	case_end(&c);
+}
+
+#define PIECES_COUNT 70 /* more than there are buffers to hold them */
+
+/* Half of a record from each, then the other halves. */
+static void test_tls__records_in_pieces(void)
+{
+	struct stream_limits limits = case_limits();
+	static struct tls_client clients[PIECES_COUNT];
+	static uint8_t records[PIECES_COUNT][1100];
+	static size_t lengths[PIECES_COUNT];
+	struct stream_case c;
+
+	limits.stream_count = PIECES_COUNT + 10;
+	limits.receive_bytes = 2048;
+	limits.total_bytes = 800000;
+	begin(&c, &limits, case_echo);
+	for (uint32_t i = 0; i < PIECES_COUNT; i++) {
+		struct tls_client *client = &clients[i];
+		uint8_t piece[1000];
+
+		client_init(client, &c, 0);
+		CU_ASSERT_EQUAL_FATAL(client_handshake(client, &c), 0);
+		pattern_fill(i, 0, piece, sizeof(piece));
+		CU_ASSERT_EQUAL_FATAL(
+			SSL_write(client->ssl, piece, sizeof(piece)), 1000);
+		lengths[i] = (size_t)BIO_read(
+			client->out, records[i], sizeof(records[i]));
+		CU_ASSERT_TRUE(client_send(client->fd, records[i], 600));
+	}
+	case_settle(&c);
+	for (uint32_t i = 0; i < PIECES_COUNT; i++)
+		CU_ASSERT_TRUE(client_send(
+			clients[i].fd, records[i] + 600, lengths[i] - 600));
+	for (uint32_t i = 0; i < PIECES_COUNT; i++) {
+		CU_ASSERT_TRUE(receives_pattern(&clients[i], &c, i, 1000));
+		client_end(&clients[i]);
+	}
+	CU_ASSERT_TRUE(case_run_closed(&c, PIECES_COUNT));
+	case_end(&c);
+}
+
 static void test_tls__destroy_in_the_middle(void)
 {
 	struct stream_limits limits = case_limits();
@@ -604,7 +760,8 @@ static void bad_identity(
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.text, word));
 }
 
-static bool shows(const struct tls_client *client, const struct identity *who)
+static bool shows(
+	const struct tls_client *client, const struct tls_identity *who)
 {
 	X509 *certificate = SSL_get1_peer_certificate(client->ssl);
 	BIO *bio = BIO_new(BIO_s_mem());
@@ -612,7 +769,7 @@ static bool shows(const struct tls_client *client, const struct identity *who)
 
 	CU_ASSERT_PTR_NOT_NULL_FATAL(certificate);
 	CU_ASSERT_EQUAL_FATAL(PEM_write_bio_X509(bio, certificate), 1);
-	take_text(bio, text);
+	tls_identity_text(bio, text);
 	X509_free(certificate);
 	return strcmp(text, who->certificate) == 0;
 }
@@ -632,10 +789,10 @@ static void test_identify__for_those_that_come(void)
 	struct tls_client before, after;
 	struct error err = {0};
 	struct stream_case c;
-	struct identity unused, fresh;
+	struct tls_identity unused, fresh;
 
-	make_identity(&unused);
-	make_identity(&fresh);
+	tls_identity_make(&unused);
+	tls_identity_make(&fresh);
 	begin(&c, &limits, case_echo);
 	client_init(&before, &c, 0);
 	CU_ASSERT_EQUAL_FATAL(client_handshake(&before, &c), 0);
@@ -679,12 +836,12 @@ static void test_context__bad_identities(void)
 		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END "
 		"CERTIFICATE-----\n";
 	struct tls_context *context = NULL;
-	struct identity a, b;
+	struct tls_identity a, b;
 	struct error err = {0};
 	char chain[3 * PEM_BYTES_MAX];
 
-	make_identity(&a);
-	make_identity(&b);
+	tls_identity_make(&a);
+	tls_identity_make(&b);
 	bad_identity(NULL, a.key, "needs a certificate and a key");
 	bad_identity(a.certificate, NULL, "needs a certificate and a key");
 	bad_identity("", a.key, "TLS certificate: no start line");
@@ -717,6 +874,10 @@ int main(void)
 		SUITE_CASE(tls__a_slow_reader_is_bounded),
 		SUITE_CASE(tls__unconsumed_stops_the_peer),
 		SUITE_CASE(tls__buffers_are_shared),
+		SUITE_CASE(tls__key_updates),
+		SUITE_CASE(tls__a_ticket_resumes),
+		SUITE_CASE(tls__the_rest_comes_with_what_follows),
+		SUITE_CASE(tls__records_in_pieces),
 		SUITE_CASE(tls__destroy_in_the_middle),
 		SUITE_CASE(context__bad_identities),
 		SUITE_CASE(identify__for_those_that_come),

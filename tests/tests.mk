@@ -144,7 +144,10 @@ stream_wraps = $(allocators) mmap munmap io_uring_queue_init io_uring_queue_exit
 $(call test,stream,$(stream_test_c),$(stream_wraps))
 $(call test,stream_end,$(stream_test_c),$(stream_wraps))
 $(call test,stream_kernel,$(stream_test_c),$(stream_wraps))
-$(call test,stream_tls,$(stream_test_c))
+$(call test,stream_tls,tests/tls_identity.c $(stream_test_c))
+tls_record_c = $(wildcard dataplane/tls_*.c) base/error.c
+$(call test,tls_record,tests/tls_duo.c tests/tls_identity.c tests/pattern.c \
+	$(tls_record_c))
 
 # Our own TCP, over a wire in virtual time.
 tcp_test_c = tests/wire.c tests/wire_peer.c tests/tcp_case.c tests/pattern.c \
@@ -163,17 +166,24 @@ $(call test,tcp_segment,tests/tcp_script.c $(addprefix tests/tcp_cases_,open.c \
 ifneq ($(wildcard /usr/include/lwip/lwip/tcp.h),)
 stream_tcp_test_c = tests/stream_case.c tests/stream_backend_tcp.c \
 	tests/lwip_host.c tests/pattern.c tests/suite.c tests/fake/fake_os.c \
-	dataplane/stream_tcp.c $(filter-out base/clock.c,$(tcp_c))
+	dataplane/stream_tcp.c \
+	$(filter-out base/clock.c,$(sort $(tcp_c) $(stream_tls_c)))
 $(B)/tests/lwip_host.c.o: ALL += -isystem /usr/include/lwip
-$(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end: LINK += \
+$(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end \
+	$(B)/tests/test_stream_tcp_tls: LINK += \
 	-Wl,--export-dynamic-symbol=sys_now -ldl
-$(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end: WRAP = \
+$(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end \
+	$(B)/tests/test_stream_tcp_tls: WRAP = \
 	$(foreach f,$(allocators) socket connect setsockopt getsockname send \
 	recv shutdown,-Wl,--wrap=$(f))
 $(B)/tests/test_stream_tcp: $(call obj,tests/test_stream.c $(stream_tcp_test_c))
 $(B)/tests/test_stream_tcp_end: \
 	$(call obj,tests/test_stream_end.c $(stream_tcp_test_c))
-TESTS += $(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end
+$(B)/tests/test_stream_tcp_tls: \
+	$(call obj,tests/test_stream_tls.c tests/tls_identity.c \
+	$(stream_tcp_test_c))
+TESTS += $(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end \
+	$(B)/tests/test_stream_tcp_tls
 $(call test,stream_nic,$(sort tests/lwip_host.c tests/pattern.c \
 	dataplane/stream_nic.c dataplane/stream_tcp.c dataplane/capture.c \
 	$(stream_kernel_c) $(tcp_c)))
@@ -426,6 +436,8 @@ $(call fuzz,ring_messages,tests/fake/fake_stream.c $(front_c))
 $(call fuzz,tcp_listen,tests/fuzz/tcp_steps.c $(tcp_c))
 $(call fuzz,tcp_established,tests/fuzz/tcp_steps.c $(tcp_c))
 $(call fuzz,tcp_closing,tests/fuzz/tcp_steps.c $(tcp_c))
+
+$(call fuzz,tls_record,dataplane/tls_record.c dataplane/tls_aead.c)
 
 $(call fuzz,manifest,control/manifest.c base/adapters.c base/json_text.c \
 	base/error.c)
