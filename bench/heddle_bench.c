@@ -10,6 +10,7 @@
 #include "bench/memmgr.h"
 #include "bench/serve.h"
 #include "bench/tcp_speed.h"
+#include "bench/tls_speed.h"
 
 static void usage(FILE *out)
 {
@@ -22,7 +23,8 @@ static void usage(FILE *out)
 		"  frontend  the front end's ceiling beside a bare loop\n"
 		"  memmgr    what adapters cost in memory and time\n"
 		"  adapters  what adapters cost steps and loads\n"
-		"  tcp       what a segment costs our own TCP\n\n"
+		"  tcp       what a segment costs our own TCP\n"
+		"  tls       what a record costs our own TLS\n\n"
 		"heddle-bench COMMAND --help lists the options.\n");
 }
 
@@ -34,7 +36,7 @@ int main(int argc, char **argv)
 	} commands[] = {{"ask", ask_main}, {"serve", serve_main},
 		{"batch", batch_main}, {"frontend", frontend_main},
 		{"memmgr", memmgr_main}, {"adapters", adapters_main},
-		{"tcp", tcp_speed_main}};
+		{"tcp", tcp_speed_main}, {"tls", tls_speed_main}};
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
 		usage(stdout);

@@ -16,7 +16,8 @@ endif
 heddle_bench_c = $(sort bench/heddle_bench.c bench/ask.c bench/report.c \
 	bench/node.c bench/process.c bench/cpu_peer.c bench/cpu_model.c \
 	$(wildcard bench/machine*.c bench/batch*.c) \
-	$(tcp_bench_c) $(wildcard bench/frontend*.c) $(serve_c) \
+	$(tcp_bench_c) $(wildcard bench/tls*.c dataplane/tls_*.c) \
+	$(wildcard bench/frontend*.c) $(serve_c) \
 	$(memmgr_bench_c) $(tcp_c))
 
 $(B)/heddle-bench: $(call obj,$(heddle_bench_c))
@@ -47,11 +48,12 @@ bench-adapters: $(B)/heddle-bench
 	@$(B)/heddle-bench adapters --dir $(B)/bench/adapters-model \
 		--json $(B)/bench/adapters.json $(ADAPTERS)
 
-# What a token event costs the dataplane over each back end, on one veth pair: a
-# table here and build/bench/dataplane.json. ROUNDS, TOKENS and EVENTS (a
+# What a token event costs the dataplane over each back end, on one veth pair, and
+# what a TLS record adds to it: tables here, build/bench/dataplane.json and tls.json. ROUNDS, TOKENS and EVENTS (a
 # second) as in the script; STREAMS="64 1024".
 STREAMS = 64
 bench-dataplane: $(B)/heddle-bench $(B)/heddled $(B)/heddlectl
 	@tools/bench/dataplane.sh $(B) $(B)/bench/dataplane.json $(STREAMS)
+	@$(B)/heddle-bench tls --json $(B)/bench/tls.json
 
 .PHONY: bench-frontend bench-serve bench-adapters bench-dataplane
