@@ -10,17 +10,15 @@
 
 #define SEEN_WORDS (MODEL_EXPERT_COUNT_MAX / 64)
 
-/* Take the instance's runs out of the tensors; nothing can read them. */
+/* Take the instance's runs out of the tensors; nobody was told of them. */
 static void unmap_runs(struct expert_store *store, uint32_t instance)
 {
 	for (uint32_t l = 0; l < store->shape.layer_count; l++) {
 		struct holding *holding = holding_of(store, instance, l);
-		struct range_run *run = &holding->run;
 
-		if (run->state == RUN_VISIBLE)
-			range_retire(&store->layers[l].range, run);
-		if (run->state != RUN_ABSENT)
-			range_unmap_fenced(&store->layers[l].range, run);
+		if (holding->run.state != RUN_ABSENT)
+			range_unmap_fenced(
+				&store->layers[l].range, &holding->run);
 		holding->head_bytes = 0;
 	}
 }
@@ -37,21 +35,38 @@ static void remove_from_order(struct layer *layer, uint32_t instance)
 		(layer->run_count - at) * sizeof(*layer->order));
 }
 
-static void drop_slots(struct expert_store *store, uint32_t instance)
+/* The run of a layer is gone: so are its slots, and its place in the order. */
+static void drop_slots(
+	struct expert_store *store, uint32_t instance, uint32_t layer)
 {
-	for (uint32_t l = 0; l < store->shape.layer_count; l++) {
-		struct holding *holding = holding_of(store, instance, l);
-		uint32_t slot = holding->first_slot;
+	struct holding *holding = holding_of(store, instance, layer);
+	uint32_t slot = holding->first_slot;
 
-		if (holding->slot_count == 0)
+	assert(holding->run.state == RUN_ABSENT);
+	for (uint32_t i = 0; i < holding->slot_count; i++) {
+		offsets_of(store, layer)[slot] = SLOT_OFFSET_NONE;
+		number_set_add(&store->layers[layer].free_slots, slot);
+		slot = store->next_slot[slot_index(store, layer, slot)];
+	}
+	remove_from_order(&store->layers[layer], instance);
+	*holding = (struct holding){0};
+}
+
+/* At most `count` pages out of the tensors, layer after layer. */
+static void drop_runs(
+	struct expert_store *store, uint32_t instance, uint32_t count)
+{
+	for (uint32_t l = 0; count > 0 && l < store->shape.layer_count; l++) {
+		struct range_run *run = &holding_of(store, instance, l)->run;
+		uint32_t part =
+			run->page_count < count ? run->page_count : count;
+
+		if (run->state == RUN_ABSENT)
 			continue;
-		for (uint32_t i = 0; i < holding->slot_count; i++) {
-			offsets_of(store, l)[slot] = SLOT_OFFSET_NONE;
-			number_set_add(&store->layers[l].free_slots, slot);
-			slot = store->next_slot[slot_index(store, l, slot)];
-		}
-		remove_from_order(&store->layers[l], instance);
-		*holding = (struct holding){0};
+		range_unmap_last(&store->layers[l].range, run, part);
+		if (run->state == RUN_ABSENT)
+			drop_slots(store, instance, l);
+		count -= part;
 	}
 }
 
@@ -68,16 +83,36 @@ static void give_pages(struct expert_store *store, uint32_t instance)
 		it->page_count);
 }
 
-/* After the fence. The row goes first: nothing may name what is unmapped. */
-void expert_store_drop(struct expert_store *store, uint32_t instance)
+/* The row goes first: nothing may name what is unmapped. */
+static void begin_leaving(struct expert_store *store, uint32_t instance)
 {
 	store->published[instance] = 0;
 	set_identity(store, instance);
 	next_epoch(store);
-	unmap_runs(store, instance);
-	drop_slots(store, instance);
+	for (uint32_t l = 0; l < store->shape.layer_count; l++) {
+		struct range_run *run = &holding_of(store, instance, l)->run;
+
+		if (run->state == RUN_VISIBLE)
+			range_retire(&store->layers[l].range, run);
+	}
+	store->instances[instance].state = INSTANCE_LEAVING;
+}
+
+bool expert_store_drop(
+	struct expert_store *store, uint32_t instance, uint32_t page_count_max)
+{
+	uint32_t left = 0;
+
+	if (store->instances[instance].state != INSTANCE_LEAVING)
+		begin_leaving(store, instance);
+	drop_runs(store, instance, page_count_max);
+	for (uint32_t l = 0; l < store->shape.layer_count; l++)
+		left += holding_of(store, instance, l)->run.page_count;
+	if (left > 0)
+		return false;
 	give_pages(store, instance);
 	store->instances[instance] = (struct instance){0};
+	return true;
 }
 
 const struct expert_shape *expert_store_shape(const struct expert_store *store)
@@ -383,15 +418,21 @@ void expert_store_publish(struct expert_store *store, uint32_t instance)
 
 int expert_store_remove(struct expert_store *store, uint32_t instance)
 {
+	return expert_store_remove_some(store, instance, UINT32_MAX);
+}
+
+int expert_store_remove_some(
+	struct expert_store *store, uint32_t instance, uint32_t page_count_max)
+{
 	struct vmm *vmm = page_pool_vmm(store->pool);
 
+	assert(page_count_max > 0);
 	assert(instance != INSTANCE_BASE &&
 		instance < store->instance_count_max);
 	assert(store->instances[instance].state != INSTANCE_FREE);
 	if (vmm->ops->fence(vmm) != 0)
 		return -EIO;
-	expert_store_drop(store, instance);
-	return 0;
+	return expert_store_drop(store, instance, page_count_max) ? 0 : -EAGAIN;
 }
 
 uint64_t expert_store_epoch(const struct expert_store *store)

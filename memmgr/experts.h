@@ -156,6 +156,17 @@ void expert_store_publish(struct expert_store *store, uint32_t instance);
 int expert_store_remove(struct expert_store *store, uint32_t instance);
 
 /*
+ * The same a part at a time, for an instance whose pages take longer to unmap
+ * than the gap between two steps lasts: at most page_count_max (1 or more)
+ * pages a call, each behind a fence of its own. -EAGAIN: some are left, and
+ * the next call goes on; nothing can name it any more, and all of its pages
+ * stay its own until the call that returns 0. -EIO: the fence failed, this
+ * call changed nothing.
+ */
+int expert_store_remove_some(
+	struct expert_store *store, uint32_t instance, uint32_t page_count_max);
+
+/*
  * Grows with every published change of map or slot_offset. Whoever reads it
  * (acquire) also sees what was written before it grew: a back end that keeps
  * a copy of both tables on the device renews it when the number has changed.

@@ -4,6 +4,14 @@
 
 #include "memmgr/experts_private.h"
 
+/* In which state the run of a layer that the instance tunes has to be. */
+static enum run_state run_state_of(const struct instance *it)
+{
+	if (it->state == INSTANCE_LEAVING)
+		return RUN_RETIRING;
+	return it->state == INSTANCE_PUBLISHED ? RUN_VISIBLE : RUN_MAPPED;
+}
+
 /* The map, the slots and the run of one instance in one layer. */
 static void check_holding(
 	const struct expert_store *store, uint32_t instance, uint32_t layer)
@@ -14,6 +22,7 @@ static void check_holding(
 	uint32_t slot = holding->first_slot;
 	uint32_t own = 0;
 	uint64_t offset = holding->run.offset_bytes + holding->head_bytes;
+	const struct range_run *run = &holding->run;
 
 	assert(holding->head_bytes < page_pool_page_size(store->pool));
 	for (uint32_t e = 0; e < store->shape.base_count; e++)
@@ -31,21 +40,23 @@ static void check_holding(
 		assert(store->slot_offset[at] == offset);
 		assert(row[expert] ==
 			(it->state == INSTANCE_PUBLISHED ? slot : expert));
-		assert(holding->run.state == (it->state == INSTANCE_PUBLISHED
-							     ? RUN_VISIBLE
-							     : RUN_MAPPED));
+		assert(run->state == run_state_of(it) ||
+			(it->state == INSTANCE_LEAVING &&
+				run->state == RUN_MAPPED));
 		offset += store->shape.slot_size_bytes;
 		slot = store->next_slot[at];
 	}
-	assert(offset <= holding->run.offset_bytes +
-				 holding->run.page_count *
-					 page_pool_page_size(store->pool));
+	assert(it->state == INSTANCE_LEAVING ||
+		offset <= run->offset_bytes +
+				  run->page_count *
+					  page_pool_page_size(store->pool));
 }
 
 static void check_instance(const struct expert_store *store, uint32_t instance)
 {
 	const struct instance *it = &store->instances[instance];
 	uint32_t page = it->first_page;
+	bool leaves = it->state == INSTANCE_LEAVING;
 	uint32_t slots = 0;
 	uint32_t id;
 
@@ -55,14 +66,14 @@ static void check_instance(const struct expert_store *store, uint32_t instance)
 		uint64_t at = slots * store->shape.slot_size_bytes;
 
 		check_holding(store, instance, l);
-		assert(holding->slot_count == 0 ||
+		assert(holding->slot_count == 0 || leaves ||
 			holding->head_bytes == at % size);
 		slots += holding->slot_count;
 	}
-	assert(slots == it->slot_count);
+	assert(leaves ? slots <= it->slot_count : slots == it->slot_count);
 	assert(it->page_count == expert_shape_run_pages(&store->shape,
 					 page_pool_page_size(store->pool),
-					 slots));
+					 it->slot_count));
 	assert(it->state != INSTANCE_FREE || slots == 0);
 	for (uint32_t i = 0; i < it->page_count; i++) {
 		assert(page_pool_owner(store->pool, page, &id) == PAGE_EXPERTS);

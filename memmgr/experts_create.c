@@ -206,7 +206,7 @@ void expert_store_destroy(struct expert_store *store)
 	if (vmm->ops->fence(vmm) == 0) {
 		for (uint32_t i = 1; i < store->instance_count_max; i++)
 			if (store->instances[i].state != INSTANCE_FREE)
-				expert_store_drop(store, i);
+				expert_store_drop(store, i, UINT32_MAX);
 		for (uint32_t l = 0; l < store->shape.layer_count; l++)
 			destroy_layer(&store->layers[l]);
 	}

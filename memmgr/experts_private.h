@@ -26,7 +26,8 @@
 enum instance_state {
 	INSTANCE_FREE,
 	INSTANCE_HIDDEN, /* mapped, being written */
-	INSTANCE_PUBLISHED
+	INSTANCE_PUBLISHED,
+	INSTANCE_LEAVING /* its row is gone, some of its pages are unmapped */
 };
 
 struct instance {
@@ -124,7 +125,11 @@ static inline void next_epoch(struct expert_store *store)
 	__atomic_store_n(&store->epoch, store->epoch + 1, __ATOMIC_RELEASE);
 }
 
-/* Free one instance after the fence (experts.c). */
-void expert_store_drop(struct expert_store *store, uint32_t instance);
+/*
+ * After a fence: unmap at most so many pages of an instance. True: it is gone,
+ * with all that it had (experts.c).
+ */
+bool expert_store_drop(
+	struct expert_store *store, uint32_t instance, uint32_t page_count_max);
 
 #endif

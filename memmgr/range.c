@@ -176,13 +176,25 @@ int range_unmap(struct range *range, struct range_run *run)
 
 void range_unmap_fenced(struct range *range, struct range_run *run)
 {
+	range_unmap_last(range, run, run->page_count);
+}
+
+void range_unmap_last(
+	struct range *range, struct range_run *run, uint32_t page_count)
+{
 	struct vmm *vmm = page_pool_vmm(range->pool);
+	size_t page = page_pool_page_size(range->pool);
+	uint32_t left = run->page_count - page_count;
 
 	assert(run->state == RUN_MAPPED || run->state == RUN_RETIRING);
-	assert(range->mapped_page_count >= run->page_count);
-	vmm->ops->unmap(vmm, range_address(range, run), run_bytes(range, run));
-	range->mapped_page_count -= run->page_count;
-	end_run(run);
+	assert(page_count > 0 && page_count <= run->page_count);
+	assert(range->mapped_page_count >= page_count);
+	vmm->ops->unmap(vmm, range_address(range, run) + left * page,
+		page_count * page);
+	range->mapped_page_count -= page_count;
+	run->page_count = left;
+	if (left == 0)
+		end_run(run);
 }
 
 vmm_addr range_address(const struct range *range, const struct range_run *run)

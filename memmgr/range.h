@@ -95,6 +95,14 @@ int range_unmap(struct range *range, struct range_run *run);
  */
 void range_unmap_fenced(struct range *range, struct range_run *run);
 
+/*
+ * The last page_count pages of the run, by the same rules; the others stay as
+ * they are, and a run of which none is left is ABSENT. What is not MAPPED any
+ * more must be RETIRING: nobody may read half a run.
+ */
+void range_unmap_last(
+	struct range *range, struct range_run *run, uint32_t page_count);
+
 vmm_addr range_address(const struct range *range, const struct range_run *run);
 
 const char *run_state_name(enum run_state state);

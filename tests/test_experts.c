@@ -629,6 +629,58 @@ static void test_expert_store_remove__one_fence_before_any_unmap(void)
 	close_store(&f);
 }
 
+/* Between two parts others come, work runs, and the pages stay its own. */
+static void test_expert_store_remove_some__a_part_at_a_time(void)
+{
+	struct fixture f;
+	uint32_t a, b = INSTANCE_BASE, pages, free_pages, parts = 0;
+	uint64_t unmaps, epoch;
+	int rc;
+
+	open_store(&f);
+	a = add(&f, counts_a, ids_a);
+	expert_store_publish(f.store, a);
+	pages = page_pool_count(f.pool, PAGE_EXPERTS);
+	epoch = expert_store_epoch(f.store);
+	do {
+		free_pages = page_pool_count(f.pool, PAGE_FREE);
+		unmaps = fake_vmm_calls(&f.vmm, FAKE_UNMAP);
+		fake_vmm_work_begin(&f.vmm);
+		rc = expert_store_remove_some(f.store, a, 1);
+		parts++;
+		CU_ASSERT_EQUAL(fake_vmm_calls(&f.vmm, FAKE_UNMAP), unmaps + 1);
+		expert_store_check(f.store);
+		CU_ASSERT_EQUAL(expert_store_epoch(f.store), epoch + 1);
+		if (parts == 1) {
+			/* A fence that fails now loses nothing. */
+			fake_vmm_fail(&f.vmm, FAKE_FENCE, 1);
+			CU_ASSERT_EQUAL(
+				expert_store_remove_some(f.store, a, 1), -EIO);
+			fake_vmm_disarm(&f.vmm);
+			expert_store_check(f.store);
+		}
+		if (parts == 2) {
+			/* Its place is not theirs before it is gone. */
+			b = add(&f, counts_b, ids_b);
+			CU_ASSERT_NOT_EQUAL(b, a);
+			fill_instance(&f, b, counts_b, ids_b);
+			expert_store_publish(f.store, b);
+			epoch++;
+			check_instance(&f, b, counts_b, ids_b);
+		}
+		if (rc == -EAGAIN && parts != 2)
+			CU_ASSERT_EQUAL(
+				page_pool_count(f.pool, PAGE_FREE), free_pages);
+	} while (rc == -EAGAIN);
+	CU_ASSERT_EQUAL(rc, 0);
+	CU_ASSERT(parts >= pages && parts > 2);
+	CU_ASSERT_EQUAL(page_pool_count(f.pool, PAGE_FREE), free_pages + pages);
+	check_instance(&f, b, counts_b, ids_b);
+	/* What is left in the middle is the store's to end. */
+	CU_ASSERT_EQUAL(expert_store_remove_some(f.store, b, 1), -EAGAIN);
+	close_store(&f);
+}
+
 static void test_expert_store_remove__every_call_may_fail(void)
 {
 	struct fixture f;
@@ -772,6 +824,7 @@ int main(void)
 		SUITE_CASE(expert_store_add__every_call_may_fail),
 		SUITE_CASE(expert_store_add__allocates_nothing),
 		SUITE_CASE(expert_store_remove__one_fence_before_any_unmap),
+		SUITE_CASE(expert_store_remove_some__a_part_at_a_time),
 		SUITE_CASE(expert_store_remove__every_call_may_fail),
 		SUITE_CASE(expert_store_destroy__failed_fence_unmaps_nothing),
 		SUITE_CASE(expert_store__mistakes_abort),
