@@ -37,7 +37,8 @@ static int wait_pace(void *arg, uint32_t lane, size_t size_bytes)
 {
 	struct governed *g = arg;
 	uint64_t begin = mono_now().ns, now;
-	uint64_t wait = governor_owes(&g->governor, &g->lane, 1, begin);
+	uint64_t wait = governor_owes(
+		&g->governor, &g->lane, 1, begin, thread_clock_ns());
 	const struct timespec time = {.tv_sec = (time_t)(wait / NS_PER_S),
 		.tv_nsec = (long)(wait % NS_PER_S)};
 
@@ -55,7 +56,7 @@ static int run_check(void *arg, struct error *err)
 {
 	const struct governed *g = arg;
 
-	return adapter_check(g->adapter, err);
+	return adapter_check(g->adapter, NULL, err);
 }
 
 static int run_copy(void *arg, struct error *err)
@@ -102,7 +103,7 @@ static int go_on(struct governed *g, bool idle, struct error *err)
 		g->beside_rates[g->load_count++] = rate;
 	adapter_retire(g->adapter);
 	g->phase = PHASE_NONE;
-	return adapter_drop(set, g->adapter, err);
+	return adapter_drop(set, g->adapter, UINT32_MAX, err);
 }
 
 /* Nothing runs: one load at its best. */

@@ -80,7 +80,7 @@ static int measure(const struct eval_adapter *adapter,
 
 	if (rc)
 		return rc;
-	rc = adapter_plan_create(&files, config, &plan, err);
+	rc = adapter_plan_create(&files, config, NULL, &plan, err);
 	adapter_files_close(&files);
 	if (rc)
 		return error_prefix(err, "%s", adapter->directory);

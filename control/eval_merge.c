@@ -178,7 +178,7 @@ static int plan_merge(struct merge *m, struct error *err)
 	if (rc)
 		return rc;
 	rc = adapter_plan_create(
-		&m->adapter, &m->config, &m->adapter_plan, err);
+		&m->adapter, &m->config, NULL, &m->adapter_plan, err);
 	return rc ? error_prefix(err, "%s", m->options->adapters[0].directory)
 		  : 0;
 }

@@ -195,13 +195,14 @@ int adapter_reserve(struct adapter_set *set, const char *name,
 	return 0;
 }
 
-int adapter_check(struct adapter *adapter, struct error *err)
+int adapter_check(struct adapter *adapter, const struct adapter_pace *pace,
+	struct error *err)
 {
 	int rc;
 
 	assert(adapter->info.state == ADAPTER_STAGING);
-	rc = adapter_plan_create(
-		adapter->files, &adapter->model->config, &adapter->plan, err);
+	rc = adapter_plan_create(adapter->files, &adapter->model->config, pace,
+		&adapter->plan, err);
 	if (rc)
 		error_prefix(err, "adapter \"%s\"", adapter->info.name);
 	return rc;
@@ -229,7 +230,7 @@ int adapter_stage(struct adapter_set *set, const char *name, bool replace,
 		return rc;
 	assert(adapter);
 	adapter->by_handle = false;
-	rc = adapter_check(adapter, err);
+	rc = adapter_check(adapter, NULL, err);
 	if (rc) {
 		make_absent(adapter);
 		return rc;
@@ -397,11 +398,17 @@ static bool drained(const struct adapter *adapter)
 	       adapter->info.user_count == 0;
 }
 
-int adapter_drop(
-	struct adapter_set *set, struct adapter *adapter, struct error *err)
+int adapter_drop(struct adapter_set *set, struct adapter *adapter,
+	uint32_t page_count_max, struct error *err)
 {
+	int rc;
+
 	assert(drained(adapter) && adapter->by_handle);
-	if (expert_store_remove(set->model->experts, adapter->info.instance))
+	rc = expert_store_remove_some(
+		set->model->experts, adapter->info.instance, page_count_max);
+	if (rc == -EAGAIN)
+		return rc;
+	if (rc)
 		return error_set(err, EIO,
 			"adapter \"%s\": the fence failed, its pages cannot be "
 			"freed",

@@ -153,8 +153,12 @@ int adapter_reserve(struct adapter_set *set, const char *name,
 	const struct adapter_files *files, struct adapter **out,
 	struct error *err);
 
-/* As adapter_copy(), any one thread may run it. -EINVAL and others. */
-int adapter_check(struct adapter *adapter, struct error *err);
+/*
+ * As adapter_copy(), any one thread may run it. -EINVAL and others. pace: as
+ * the bytes of files that have a hash are read, by lane 0; NULL = none.
+ */
+int adapter_check(struct adapter *adapter, const struct adapter_pace *pace,
+	struct error *err);
 
 /* One more request carries it; adapter_release() as ever. */
 void adapter_use(struct adapter *adapter);
@@ -163,11 +167,12 @@ void adapter_use(struct adapter *adapter);
 void adapter_retire(struct adapter *adapter);
 
 /*
- * DRAINING, and no request carries it: free its pages; the handle is gone.
- * -EIO: the fence failed, nothing changed.
+ * DRAINING, and no request carries it: unmap at most page_count_max of its
+ * pages, and when none is left free them all; the handle is gone. -EAGAIN:
+ * some are left, call again. -EIO: the fence failed, this call changed nothing.
  */
-int adapter_drop(
-	struct adapter_set *set, struct adapter *adapter, struct error *err);
+int adapter_drop(struct adapter_set *set, struct adapter *adapter,
+	uint32_t page_count_max, struct error *err);
 
 /* ---- to look at ---- */
 

@@ -26,17 +26,6 @@
 #include "engine/reader.h"
 #include "memmgr/experts.h"
 
-/* Who else needs the machine while bytes are moved. */
-struct adapter_pace {
-	/*
-	 * So many bytes are about to be stored: wait as long as they shall.
-	 * Called by all lanes at once, lane < the count of lanes; not 0 = end
-	 * the copy with that.
-	 */
-	int (*wait)(void *arg, uint32_t lane, size_t size_bytes);
-	void *arg;
-};
-
 struct adapter_fill {
 	const struct adapter_files *files;
 	const struct adapter_plan *plan;

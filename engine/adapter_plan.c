@@ -22,6 +22,7 @@ struct builder {
 	const struct model_config *config;
 	struct adapter_plan *plan;
 	struct error *err;
+	const struct adapter_pace *pace; /* NULL = none */
 };
 
 static int refuse(struct builder *b, uint32_t file,
@@ -128,6 +129,7 @@ static int place_tensor(struct builder *b, uint32_t file,
 
 /* What is kept of a file while it is hashed: its header. */
 struct kept {
+	const struct adapter_pace *pace; /* NULL = none */
 	uint64_t file_bytes;
 	uint8_t prefix[SAFETENSORS_LENGTH_BYTES];
 	uint64_t length; /* of json; 0 until the prefix is there, or bad */
@@ -151,7 +153,10 @@ static int keep_header(
 	void *arg, uint64_t offset, const uint8_t *data, size_t length)
 {
 	struct kept *kept = arg;
+	int rc = kept->pace ? kept->pace->wait(kept->pace->arg, 0, length) : 0;
 
+	if (rc)
+		return rc;
 	keep_range(data, offset, length, 0, sizeof(kept->prefix), kept->prefix);
 	/* Whether it is good is said once the file is proven. */
 	if (!kept->json && offset + length >= sizeof(kept->prefix) &&
@@ -182,9 +187,10 @@ static int parse_kept(const struct model_file *file, struct kept *kept,
 }
 
 static int read_proven(const struct model_file *file,
-	struct safetensors_header *out, struct error *err)
+	const struct adapter_pace *pace, struct safetensors_header *out,
+	struct error *err)
 {
-	struct kept kept = {.file_bytes = file->size_bytes};
+	struct kept kept = {.pace = pace, .file_bytes = file->size_bytes};
 	const struct file_sink sink = {keep_header, &kept};
 	int rc = model_file_prove(file, &sink, err);
 
@@ -198,9 +204,10 @@ static int place_file(struct builder *b, uint32_t file)
 {
 	const struct model_file *weights = &b->files->model.weights[file];
 	struct safetensors_header header = {0};
-	int rc = weights->has_hash ? read_proven(weights, &header, b->err)
-				   : safetensors_read(weights->fd,
-					     weights->name, &header, b->err);
+	int rc = weights->has_hash
+			 ? read_proven(weights, b->pace, &header, b->err)
+			 : safetensors_read(
+				   weights->fd, weights->name, &header, b->err);
 
 	if (rc)
 		return rc;
@@ -343,10 +350,10 @@ static int build(struct builder *b)
 }
 
 int adapter_plan_create(const struct adapter_files *files,
-	const struct model_config *config, struct adapter_plan *out,
-	struct error *err)
+	const struct model_config *config, const struct adapter_pace *pace,
+	struct adapter_plan *out, struct error *err)
 {
-	struct builder b = {files, config, out, err};
+	struct builder b = {files, config, out, err, pace};
 	int rc;
 
 	assert(files && config && out);

@@ -46,10 +46,25 @@ struct adapter_plan {
 	uint64_t size_bytes; /* of all tensors, as stored */
 };
 
-/* -EINVAL with file, tensor and reason; -EBADMSG; -EIO; -EFBIG; -ENOMEM. */
+/* Who else needs the machine while bytes are hashed or moved. */
+struct adapter_pace {
+	/*
+	 * So many bytes are about to be stored, or were hashed: wait as long
+	 * as they shall. Called by all lanes at once, lane < the count of
+	 * lanes; not 0 = end with that.
+	 */
+	int (*wait)(void *arg, uint32_t lane, size_t size_bytes);
+	void *arg;
+};
+
+/*
+ * -EINVAL with file, tensor and reason; -EBADMSG; -EIO; -EFBIG; -ENOMEM; what
+ * the pace says. pace (NULL = none): a file that has a hash is read to its
+ * end, which takes as long as a copy.
+ */
 int adapter_plan_create(const struct adapter_files *files,
-	const struct model_config *config, struct adapter_plan *out,
-	struct error *err);
+	const struct model_config *config, const struct adapter_pace *pace,
+	struct adapter_plan *out, struct error *err);
 
 /* A zeroed struct is allowed. */
 void adapter_plan_release(struct adapter_plan *plan);

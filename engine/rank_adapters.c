@@ -372,19 +372,24 @@ static bool is_free(const struct instance *it)
 	return it->state == ADAPTER_DRAINING && it->user_count == 0;
 }
 
+/* One in a turn that frees something: a gap between two steps is short. */
 static void free_drained(struct rank_adapters *adapters, struct mono now)
 {
 	for (uint32_t i = 1; i < INSTANCE_COUNT_MAX; i++) {
 		struct instance *it = &adapters->instances[i];
 		struct error err = {0};
+		int rc;
 
 		if (!is_free(it) ||
 			(it->told && now.ns - adapters->retry_ns < BOOKS_NS))
 			continue;
 		adapters->retry_ns = now.ns;
-		if (adapters->back.drop(adapters->back.arg, i, &err) == 0) {
+		rc = adapters->back.drop(adapters->back.arg, i, &err);
+		if (rc == 0)
 			forget(adapters, it, now);
-		} else if (!it->told) {
+		if (rc == 0 || rc == -EAGAIN)
+			return;
+		if (!it->told) {
 			log_warnx("rank %u: %s; it is tried again",
 				adapters->rank->config.rank, err.text);
 			it->told = true;

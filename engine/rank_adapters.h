@@ -48,7 +48,10 @@ struct adapter_back {
 	/* A request holds it, a request lets go of it. */
 	void (*hold)(void *arg, uint32_t instance);
 	void (*release)(void *arg, uint32_t instance);
-	/* Nobody holds it: free it. -EIO: not now. Between steps. */
+	/*
+	 * Nobody holds it: free it. -EAGAIN: a part was freed, the next one
+	 * waits for the next turn; -EIO: not now. Between steps.
+	 */
 	int (*drop)(void *arg, uint32_t instance, struct error *err);
 	void (*weight)(void *arg, uint32_t entry, uint32_t weight);
 	/* It shall end as cancelled, now or soon. */

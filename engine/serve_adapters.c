@@ -22,6 +22,12 @@
 /* A copy that waits looks so often whether it is still wanted. */
 #define PACE_NS (50 * NS_PER_MS)
 
+/*
+ * Unmapped in one gap between two steps, at most: half a millisecond where the
+ * system's pages have 4 KiB (some 30 us for each MiB).
+ */
+#define UNMAP_BYTES_MAX ((size_t)16 << 20)
+
 enum phase { PHASE_NONE, PHASE_CHECK, PHASE_ROOM, PHASE_COPY };
 
 struct serve_adapters {
@@ -48,15 +54,16 @@ static int run_check(void *arg, struct error *err)
 {
 	const struct serve_adapters *adapters = arg;
 
-	return adapter_check(adapters->loading, err);
+	return adapter_check(adapters->loading, &adapters->pace, err);
 }
 
 static int wait_pace(void *arg, uint32_t lane, size_t size_bytes)
 {
 	struct serve_adapters *adapters = arg;
 	uint64_t begin = mono_now().ns;
-	uint64_t wait = governor_owes(&adapters->governor,
-		&adapters->lanes[lane], adapters->lane_count, begin);
+	uint64_t wait =
+		governor_owes(&adapters->governor, &adapters->lanes[lane],
+			adapters->lane_count, begin, thread_clock_ns());
 	bool sleeps = wait > 0;
 
 	(void)size_bytes;
@@ -225,14 +232,14 @@ static int stopped(struct serve_adapters *adapters, uint32_t instance,
 	return fail(adapters, instance, -ECANCELED);
 }
 
-/* While nothing runs all of the machine is the copy's. */
-static void begin_lanes(struct serve_adapters *adapters)
+/* While nothing runs all of the machine is the copy's. A check has one lane. */
+static void begin_lanes(struct serve_adapters *adapters, enum phase phase)
 {
 	const struct serve *serve = adapters->serve;
 	uint32_t threads = serve_thread_count(&serve->options);
 
 	adapters->lane_count = 1;
-	if (sched_running(serve->sched) == 0)
+	if (phase == PHASE_COPY && sched_running(serve->sched) == 0)
 		adapters->lane_count = threads < READER_LANE_COUNT_MAX
 					       ? threads
 					       : READER_LANE_COUNT_MAX;
@@ -244,7 +251,7 @@ static int begin_job(struct serve_adapters *adapters, uint32_t instance,
 {
 	int rc;
 
-	begin_lanes(adapters);
+	begin_lanes(adapters, phase);
 	rc = loader_begin(adapters->loader,
 		phase == PHASE_CHECK ? run_check : run_copy, adapters, err);
 
@@ -365,6 +372,7 @@ static int drop(void *arg, uint32_t instance, struct error *err)
 {
 	struct serve_adapters *adapters = arg;
 	struct adapter *adapter = adapters->of[instance];
+	size_t page = page_pool_page_size(adapters->serve->model->pool);
 	struct adapter_info info;
 	int rc;
 
@@ -373,7 +381,9 @@ static int drop(void *arg, uint32_t instance, struct error *err)
 	adapter_look(adapter, &info);
 	if (info.state == ADAPTER_RESIDENT)
 		adapter_retire(adapter);
-	rc = adapter_drop(adapters->set, adapter, err);
+	rc = adapter_drop(adapters->set, adapter,
+		page < UNMAP_BYTES_MAX ? (uint32_t)(UNMAP_BYTES_MAX / page) : 1,
+		err);
 	if (rc)
 		return rc;
 	adapters->of[instance] = NULL;
@@ -485,7 +495,9 @@ void serve_adapters_close(struct serve *serve)
 bool serve_adapters_beside(
 	struct serve *serve, uint64_t took_ns, uint64_t quiet_ns)
 {
-	if (!serve->adapters || serve->adapters->phase != PHASE_COPY)
+	/* A check reads what is hashed from end to end, as a copy does. */
+	if (!serve->adapters || (serve->adapters->phase != PHASE_COPY &&
+					serve->adapters->phase != PHASE_CHECK))
 		return false;
 	governor_step(&serve->adapters->governor, took_ns, quiet_ns);
 	return true;

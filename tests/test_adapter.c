@@ -714,6 +714,83 @@ static void test_adapter_copy__a_file_that_changes(void)
 	end_faults(&t);
 }
 
+struct paced {
+	uint64_t bytes, end; /* seen; after so many it ends */
+};
+
+static int note_pace(void *arg, uint32_t lane, size_t size_bytes)
+{
+	struct paced *paced = arg;
+
+	CU_ASSERT_EQUAL(lane, 0);
+	paced->bytes += size_bytes;
+	return paced->bytes > paced->end ? -ECANCELED : 0;
+}
+
+/* What is hashed goes by the pace, byte for byte, and may be told to end. */
+static void test_adapter_check__at_the_pace_of_others(void)
+{
+	struct paced paced = {.end = UINT64_MAX};
+	const struct adapter_pace pace = {note_pace, &paced};
+	struct error err = {0};
+	struct adapter *adapter;
+	uint64_t total = 0;
+	struct faults t;
+
+	begin_faults(&t, DTYPE_BF16, true);
+	for (uint32_t i = 0; i < t.next.files.model.weight_count; i++)
+		total += t.next.files.model.weights[i].size_bytes;
+	CU_ASSERT_EQUAL_FATAL(
+		adapter_reserve(t.f.set, "next", &t.next.files, &adapter, &err),
+		0);
+	CU_ASSERT_EQUAL(adapter_check(adapter, &pace, &err), 0);
+	CU_ASSERT_EQUAL(paced.bytes, total);
+	adapter_abandon(t.f.set, adapter);
+	paced = (struct paced){.end = total - 1};
+	CU_ASSERT_EQUAL_FATAL(
+		adapter_reserve(t.f.set, "next", &t.next.files, &adapter, &err),
+		0);
+	CU_ASSERT_EQUAL(adapter_check(adapter, &pace, &err), -ECANCELED);
+	adapter_abandon(t.f.set, adapter);
+	CU_ASSERT_EQUAL(adapter_count(t.f.set), 1);
+	check_old(&t);
+	end_faults(&t);
+}
+
+/* By handle: every page is its own until the last one is unmapped. */
+static void test_adapter_drop__a_part_at_a_time(void)
+{
+	struct error err = {0};
+	struct reader_info info;
+	struct adapter *adapter;
+	uint32_t before, parts = 0;
+	struct faults t;
+	int rc;
+
+	begin_faults(&t, DTYPE_BF16, false);
+	before = page_pool_count(t.f.model->pool, PAGE_FREE);
+	CU_ASSERT_EQUAL_FATAL(
+		adapter_reserve(t.f.set, "next", &t.next.files, &adapter, &err),
+		0);
+	CU_ASSERT_EQUAL_FATAL(adapter_check(adapter, NULL, &err), 0);
+	CU_ASSERT_EQUAL_FATAL(adapter_map(t.f.set, adapter, &err), 0);
+	CU_ASSERT_EQUAL(adapter_copy(adapter, 1, NULL, &info, &err), 0);
+	adapter_publish(t.f.set, adapter);
+	adapter_retire(adapter);
+	do {
+		CU_ASSERT(page_pool_count(t.f.model->pool, PAGE_FREE) < before);
+		rc = adapter_drop(t.f.set, adapter, 1, &err);
+		adapter_set_check(t.f.set);
+		check_old(&t);
+		parts++;
+	} while (rc == -EAGAIN);
+	CU_ASSERT_EQUAL(rc, 0);
+	CU_ASSERT(parts > 1);
+	CU_ASSERT_EQUAL(page_pool_count(t.f.model->pool, PAGE_FREE), before);
+	CU_ASSERT_EQUAL(adapter_count(t.f.set), 1);
+	end_faults(&t);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -731,6 +808,8 @@ int main(void)
 		SUITE_CASE(adapter_load__flipped_weights),
 		SUITE_CASE(adapter_load__only_what_was_hashed),
 		SUITE_CASE(adapter_copy__a_file_that_changes),
+		SUITE_CASE(adapter_check__at_the_pace_of_others),
+		SUITE_CASE(adapter_drop__a_part_at_a_time),
 	};
 
 	return SUITE_MAIN("adapter", cases);

@@ -68,7 +68,7 @@ static int plan(struct fixture *f, struct adapter_plan *out, struct error *err)
 	int rc;
 
 	adapter_case_open(&f->a, &files);
-	rc = adapter_plan_create(&files, &f->config, out, err);
+	rc = adapter_plan_create(&files, &f->config, NULL, out, err);
 	adapter_files_close(&files);
 	return rc;
 }
@@ -487,8 +487,8 @@ static void test_adapter_plan__truncated(void)
 		two[0].fd = st_memfd_bytes(bytes, cut);
 		two[0].size_bytes = cut;
 		copy.model.weights = two;
-		accepted +=
-			adapter_plan_create(&copy, &f.config, &got, &err) == 0;
+		accepted += adapter_plan_create(
+				    &copy, &f.config, NULL, &got, &err) == 0;
 		CU_ASSERT_NOT_EQUAL(err.text[0], '\0');
 		close(two[0].fd);
 		free(bytes);
@@ -510,7 +510,7 @@ static int plan_bytes(struct fixture *f, const struct adapter_files *files,
 
 	two[0].fd = st_memfd_bytes(bytes, size);
 	copy.model.weights = two;
-	rc = adapter_plan_create(&copy, &f->config, &got, &err);
+	rc = adapter_plan_create(&copy, &f->config, NULL, &got, &err);
 	if (rc == 0)
 		check_plan(f, &got);
 	CU_ASSERT_EQUAL(rc == 0, err.text[0] == '\0');
@@ -569,7 +569,7 @@ static void test_adapter_plan__every_call_fails_once(void)
 
 		fake_os_reset();
 		fake_os_fail(FAKE_OS_ANY, ++n, EIO);
-		rc = adapter_plan_create(&files, &f.config, &got, &err);
+		rc = adapter_plan_create(&files, &f.config, NULL, &got, &err);
 		adapter_plan_release(&got);
 		if (!fake_os_has_failed()) {
 			CU_ASSERT_EQUAL(rc, 0);
