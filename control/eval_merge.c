@@ -6,12 +6,14 @@
  * loader converts them. So woven and merged compute the same bits.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "control/eval.h"
+#include "control/eval_expand.h"
 #include "control/model_dir.h"
 #include "control/out_dir.h"
 #include "engine/adapter_plan.h"
@@ -27,6 +29,7 @@ struct merge {
 	struct adapter_plan adapter_plan;
 	struct expert_sources sources;
 	struct out_dir out;
+	bool expands; /* the base's fp8 blocks become bf16 */
 	int *weights; /* [base.weight_count] descriptors of the new files */
 	uint8_t *from,
 		*to; /* one matrix, as the adapter and the base have it */
@@ -81,28 +84,25 @@ static int merge_experts(struct merge *m, struct error *err)
 	return rc;
 }
 
-static bool is_ignored(const struct model_plan *plan, const char *name)
+static int make_weights(struct merge *m, struct error *err)
 {
-	for (uint32_t i = 0; i < plan->ignored_file_count; i++)
-		if (strcmp(plan->ignored_files[i], name) == 0)
-			return true;
-	return false;
-}
-
-static int copy_weights(struct merge *m, struct error *err)
-{
-	int rc = 0;
-
 	m->weights = calloc(m->base.weight_count, sizeof(*m->weights));
 	if (!m->weights)
 		return error_set(err, ENOMEM, "no memory for %u files",
 			m->base.weight_count);
 	for (uint32_t i = 0; i < m->base.weight_count; i++)
 		m->weights[i] = -1;
+	return 0;
+}
+
+static int copy_weights(struct merge *m, struct error *err)
+{
+	int rc = make_weights(m, err);
+
 	for (uint32_t i = 0; rc == 0 && i < m->base.weight_count; i++) {
 		const struct model_file *file = &m->base.weights[i];
 
-		if (is_ignored(&m->plan, file->name))
+		if (model_plan_ignores(&m->plan, file->name))
 			continue;
 		rc = out_dir_create(&m->out, file->name, &m->weights[i], err);
 		if (rc == 0)
@@ -112,12 +112,65 @@ static int copy_weights(struct merge *m, struct error *err)
 	return rc;
 }
 
+/* The checkpoint that is the base from here on, and where its experts are. */
+static int open_base(struct merge *m, const char *path, struct error *err)
+{
+	struct generation_config generation;
+	int rc = model_dir_open(path, &m->base, err);
+
+	if (rc)
+		return rc;
+	rc = model_read_config(&m->base, &m->config, &generation, err);
+	if (rc == 0)
+		rc = model_plan_create(&m->base, &m->config, &m->plan, err);
+	if (rc)
+		return error_prefix(err, "%s", path);
+	return expert_sources_create(&m->plan, &m->config, &m->sources, err);
+}
+
+static void close_base(struct merge *m)
+{
+	expert_sources_release(&m->sources);
+	model_plan_release(&m->plan);
+	model_files_close(&m->base);
+}
+
+/*
+ * Scaled blocks have no room for experts that were trained without them: the
+ * base is expanded into the new directory, and is then read from there.
+ */
+static int expand_weights(struct merge *m, struct error *err)
+{
+	const struct expand expand = {&m->base, &m->config, &m->plan, &m->out};
+	int rc = expand_checkpoint(&expand, err);
+
+	if (rc)
+		return rc;
+	close_base(m);
+	rc = open_base(m, m->out.temporary, err);
+	if (rc == 0)
+		rc = make_weights(m, err);
+	for (uint32_t i = 0; rc == 0 && i < m->base.weight_count; i++) {
+		const char *name = m->base.weights[i].name;
+
+		m->weights[i] = openat(
+			m->out.fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+		if (m->weights[i] < 0)
+			rc = error_set(
+				err, errno, "%s: %s", name, strerror(errno));
+	}
+	return rc;
+}
+
 static int copy_other(
 	void *arg, const struct model_file *file, struct error *err)
 {
 	struct merge *m = arg;
-	int fd, rc = out_dir_create(&m->out, file->name, &fd, err);
+	int fd, rc;
 
+	if (m->expands && expand_writes(file->name))
+		return 0;
+	rc = out_dir_create(&m->out, file->name, &fd, err);
 	if (rc)
 		return rc;
 	rc = out_dir_copy(fd, file->fd, file->name, file->size_bytes, err);
@@ -131,7 +184,7 @@ static int write_merged(struct merge *m, struct error *err)
 
 	if (rc)
 		return rc;
-	rc = copy_weights(m, err);
+	rc = m->expands ? expand_weights(m, err) : copy_weights(m, err);
 	if (rc == 0)
 		rc = merge_experts(m, err);
 	if (rc == 0)
@@ -142,36 +195,11 @@ static int write_merged(struct merge *m, struct error *err)
 	return rc;
 }
 
-/* Scaled blocks have no room for experts that were trained without them. */
-static int check_base(const struct merge *m, struct error *err)
-{
-	for (uint32_t i = 0; i < m->plan.count; i++)
-		if (m->plan.items[i].expert_count > 0 &&
-			m->plan.items[i].type == DTYPE_F8_E4M3)
-			return error_set(err, EINVAL,
-				"%s: the experts are stored in fp8 blocks, "
-				"which cannot hold an adapter's; merge with "
-				"the unquantised base",
-				m->options->base);
-	return 0;
-}
-
 static int plan_merge(struct merge *m, struct error *err)
 {
-	struct generation_config generation;
-	int rc = model_dir_open(m->options->base, &m->base, err);
+	int rc = open_base(m, m->options->base, err);
 
-	if (rc)
-		return rc;
-	rc = model_read_config(&m->base, &m->config, &generation, err);
-	if (rc == 0)
-		rc = model_plan_create(&m->base, &m->config, &m->plan, err);
-	if (rc)
-		return error_prefix(err, "%s", m->options->base);
-	rc = check_base(m, err);
-	if (rc == 0)
-		rc = expert_sources_create(
-			&m->plan, &m->config, &m->sources, err);
+	m->expands = rc == 0 && expand_needed(&m->plan);
 	if (rc == 0)
 		rc = adapter_dir_open(
 			m->options->adapters[0].directory, &m->adapter, err);
@@ -191,11 +219,9 @@ static void release(struct merge *m)
 	free(m->weights);
 	free(m->to);
 	free(m->from);
-	expert_sources_release(&m->sources);
 	adapter_plan_release(&m->adapter_plan);
-	model_plan_release(&m->plan);
 	adapter_files_close(&m->adapter);
-	model_files_close(&m->base);
+	close_base(m);
 	free(m);
 }
 

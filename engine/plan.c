@@ -513,6 +513,14 @@ int model_plan_create(const struct model_files *files,
 	return rc;
 }
 
+bool model_plan_ignores(const struct model_plan *plan, const char *name)
+{
+	for (uint32_t i = 0; i < plan->ignored_file_count; i++)
+		if (strcmp(plan->ignored_files[i], name) == 0)
+			return true;
+	return false;
+}
+
 void model_plan_release(struct model_plan *plan)
 {
 	for (uint32_t i = 0; i < plan->count; i++)

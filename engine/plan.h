@@ -29,6 +29,7 @@
 #ifndef HEDDLE_ENGINE_PLAN_H
 #define HEDDLE_ENGINE_PLAN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/dtype.h"
@@ -116,6 +117,9 @@ struct model_plan {
 int model_plan_create(const struct model_files *files,
 	const struct model_config *config, struct model_plan *out,
 	struct error *err);
+
+/* Is that a weight file that nothing names? */
+bool model_plan_ignores(const struct model_plan *plan, const char *name);
 
 /* A zeroed struct is allowed. */
 void model_plan_release(struct model_plan *plan);
