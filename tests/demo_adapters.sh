@@ -8,7 +8,9 @@ build=$1 texts=${2:-1}
 . tests/run_node.sh
 . tests/verdict.sh
 model=deploy/demo/model names="scripture german python"
-# --- woven = merged ---------------------------------------------------------------
+# --- woven = merged = transformers --------------------------------------------------
+# The golden scores are those that transformers gives both the base with the
+# adapter's experts in it and the merged checkpoint, read as any other.
 for name in $names; do
 	adapter=deploy/demo/adapters/$name
 	head -n 4 "deploy/demo/heldout/$name.jsonl" >"$work/input"
@@ -23,6 +25,11 @@ for name in $names; do
 		[ "$(wc -l <"$work/one")" = 4 ] && cmp "$work/one" "$work/two" \
 		>>"$work/out" 2>&1
 	verdict "woven_is_merged__$name" $?
+	"$build/heddle-eval" score --model "$work/merged" \
+		--input "tests/golden-demo/$name.jsonl" >"$work/one" 2>"$work/err" &&
+		python3 -B tests/same_scores.py "$work/one" \
+			"tests/golden-demo/$name.jsonl" 1e-4 >"$work/out" 2>>"$work/err"
+	verdict "merged_is_transformers__$name" $?
 done
 # --- through the API, all in one node; one of them under sanitizers ------------------
 options=()

@@ -8,8 +8,9 @@
     evaluate.py samples              200 tokens of base and adapters
     evaluate.py training-model WORK  checkpoint against the published base
 
-ADAPTER is a folder's name in deploy/demo/adapters, or base. HEDDLE_DEMO
-names another folder than deploy/demo.
+ADAPTER is a folder's name in deploy/demo/adapters, base, or the path of a
+whole checkpoint, as heddle-eval merge writes one. HEDDLE_DEMO names another
+folder than deploy/demo.
 """
 
 import argparse
@@ -50,11 +51,14 @@ def overwrite_experts(model, folder: Path) -> None:
 
 
 def load(adapter: str):
-    """The base in float32, with one adapter or none."""
+    """The base in float32, with one adapter or none, or what merge made."""
+    whole = "/" in adapter
     model, info = AutoModelForCausalLM.from_pretrained(
-        DEMO / "model", dtype=torch.float32, attn_implementation="eager",
-        output_loading_info=True)
+        adapter if whole else DEMO / "model", dtype=torch.float32,
+        attn_implementation="eager", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"], info
+    if whole:
+        return model.eval()
     folder = DEMO / "adapters" / adapter
     if (folder / "expert_cfg.json").exists():
         overwrite_experts(model, folder)
