@@ -145,9 +145,9 @@ static uint64_t tokens_beside(const struct capacity *c, uint64_t bytes)
 	return memmgr_tokens((c->budget_bytes - bytes) / MEMMGR_PAGE_BYTES);
 }
 
-/* The real pool, with the real runs in it. 0 when they do not fit. */
+/* The real pool, with the real runs in it: free pages, 0 when they do not fit. */
 static int measure_woven(
-	const struct capacity *c, uint64_t *out_tokens, struct error *err)
+	const struct capacity *c, uint64_t *out_pages, struct error *err)
 {
 	uint64_t pages = c->budget_bytes / MEMMGR_PAGE_BYTES;
 	uint64_t base = memmgr_base_pages();
@@ -155,17 +155,34 @@ static int measure_woven(
 	uint32_t instance;
 	int rc;
 
-	*out_tokens = 0;
+	*out_pages = 0;
 	if (pages <= base)
 		return 0;
 	rc = memmgr_open(&run, (uint32_t)(pages - base), err);
 	for (uint32_t i = 0; rc == 0 && i < c->adapters; i++)
 		rc = memmgr_add(&run, i, &instance, NULL);
 	if (rc == 0)
-		*out_tokens =
-			memmgr_tokens(page_pool_count(run.pool, PAGE_FREE));
+		*out_pages = page_pool_count(run.pool, PAGE_FREE);
 	memmgr_close(&run);
 	return rc == -ENOMEM ? 0 : rc;
+}
+
+/*
+ * Where the bytes are that hold no token: the last page of each adapter, of
+ * the base (its layers fill theirs) and of the budget is not full, and no block
+ * of KV is. The first part does not shrink with what is left: at most a page
+ * for each adapter and two more, whatever the budget; the second is a share.
+ */
+static void print_loss(
+	uint64_t left, uint64_t pages, uint64_t tokens, uint32_t adapters)
+{
+	uint64_t page_bytes = pages * MEMMGR_PAGE_BYTES;
+
+	printf("      %.1f MB are left; last pages take %.1f MB (at most "
+	       "%.1f), blocks of KV %.1f MB\n",
+		(double)left / 1e6, (double)(left - page_bytes) / 1e6,
+		(double)((adapters + 2) * MEMMGR_PAGE_BYTES) / 1e6,
+		(double)(page_bytes - tokens * MEMMGR_TOKEN_BYTES) / 1e6);
 }
 
 static int measure_capacity(struct bench *b, uint64_t budget_gb,
@@ -174,14 +191,15 @@ static int measure_capacity(struct bench *b, uint64_t budget_gb,
 	struct capacity c = describe(b, budget_gb * GB, adapters);
 	uint64_t padded = c.base_bytes + (uint64_t)adapters * MEMMGR_LAYERS *
 						 c.widest * MEMMGR_SLOT_BYTES;
-	uint64_t woven, limit = 0;
-	int rc = measure_woven(&c, &woven, err);
+	uint64_t pages, woven, left = 0, limit;
+	int rc = measure_woven(&c, &pages, err);
 
 	if (rc)
 		return rc;
+	woven = memmgr_tokens(pages);
 	if (c.base_bytes + c.tuned_bytes < c.budget_bytes)
-		limit = (c.budget_bytes - c.base_bytes - c.tuned_bytes) /
-			MEMMGR_TOKEN_BYTES;
+		left = c.budget_bytes - c.base_bytes - c.tuned_bytes;
+	limit = left / MEMMGR_TOKEN_BYTES;
 	printf("%3" PRIu64 " GB %3u adapters  woven %8" PRIu64
 	       "  (%.4f of what bytes allow)  padded %8" PRIu64
 	       "  merged %8" PRIu64 "\n",
@@ -189,6 +207,8 @@ static int measure_capacity(struct bench *b, uint64_t budget_gb,
 		limit ? (double)woven / (double)limit : 0,
 		tokens_beside(&c, padded),
 		tokens_beside(&c, c.base_bytes * adapters));
+	if ((double)woven < CAPACITY_GOAL * (double)limit)
+		print_loss(left, pages, woven, adapters);
 	report_add_named(&b->report,
 		&(struct report_row){.value = (double)woven,
 			.unit = "tokens",

@@ -200,6 +200,30 @@ static void test_range_unmap_fenced__one_fence_for_many(void)
 	close_fixture(&f);
 }
 
+static void test_range_unmap_last__the_rest_stays(void)
+{
+	struct range_run run = {0};
+	struct fixture f;
+
+	open_fixture(&f);
+	CU_ASSERT_EQUAL(range_map(&f.range, &run, PAGE, f.pages, 4), 0);
+	range_publish(&f.range, &run);
+	range_retire(&f.range, &run);
+	range_unmap_last(&f.range, &run, 3);
+	CU_ASSERT_EQUAL(run.state, RUN_RETIRING);
+	CU_ASSERT_EQUAL(run.page_count, 1);
+	CU_ASSERT_EQUAL(range_address(&f.range, &run), f.range.addr + PAGE);
+	CU_ASSERT_EQUAL(f.range.mapped_page_count, 1);
+	/* The fake stops where something is mapped already. */
+	CU_ASSERT_EQUAL(f.vmm.ops->fence(&f.vmm), 0);
+	range_unmap_last(&f.range, &run, 1);
+	CU_ASSERT_EQUAL(run.state, RUN_ABSENT);
+	CU_ASSERT_EQUAL(f.range.mapped_page_count, 0);
+	CU_ASSERT_EQUAL(range_map(&f.range, &run, PAGE, f.pages, 4), 0);
+	range_unmap_fenced(&f.range, &run);
+	close_fixture(&f);
+}
+
 static void test_range_init__no_addresses(void)
 {
 	struct fixture f;
@@ -328,6 +352,7 @@ int main(void)
 		SUITE_CASE(range_map_extent__every_call_may_fail),
 		SUITE_CASE(range_unmap__failed_fence_changes_nothing),
 		SUITE_CASE(range_unmap_fenced__one_fence_for_many),
+		SUITE_CASE(range_unmap_last__the_rest_stays),
 		SUITE_CASE(range_init__no_addresses),
 		SUITE_CASE(range_run__only_the_drawn_edges),
 	};
