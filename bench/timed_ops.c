@@ -108,13 +108,6 @@ static int timed_fence(struct ops *ops)
 	return rc;
 }
 
-static void timed_expect(struct ops *ops, const void *const *const *lines)
-{
-	struct timed_ops *timed = timed_of(ops);
-
-	timed->inner->table->expect(timed->inner, lines);
-}
-
 #define ENTRY(name, args_type) .name = timed_##name,
 
 static const struct ops_table table = {.name = "timed",
@@ -122,7 +115,6 @@ static const struct ops_table table = {.name = "timed",
 	.linear = timed_linear,
 	.moe = timed_moe,
 	.fence = timed_fence,
-	.expect = timed_expect,
 	OPERATIONS(ENTRY)};
 
 void timed_ops_init(struct timed_ops *timed, struct ops *inner)
@@ -131,8 +123,6 @@ void timed_ops_init(struct timed_ops *timed, struct ops *inner)
 	/* What the back end does not have. */
 	if (!inner->table->chain)
 		timed->table.chain = NULL;
-	if (!inner->table->expect)
-		timed->table.expect = NULL;
 	timed->outer = (struct ops){.table = &timed->table, .context = timed};
 }
 

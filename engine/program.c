@@ -35,7 +35,7 @@
 	X(sigmoid_gate, sigmoid_gate_args, ROW_SIGMOID_GATE, row_count)
 
 #define POINTER(name, args_type)                                               \
-	int (*name)(struct ops * ops, const struct args_type *args);
+	int (*(name))(struct ops *, const struct args_type *);
 #define POINTER_OF_LINK(name, args_type, kind, rows) POINTER(name, args_type)
 
 struct call {
@@ -49,8 +49,6 @@ struct call {
 			uint32_t count);
 		int (*fence)(struct ops *ops);
 	} to; /* the back end's */
-	/* Lines that the next call reads first: its own and its functions'. */
-	const void *soon[OPS_EXPECT_COUNT];
 	size_t size_bytes; /* to the next call */
 	uint32_t count; /* of what follows, where that is a list */
 	_Alignas(16) unsigned char args[];
@@ -105,43 +103,18 @@ int program_run(const struct program *program)
 {
 	const unsigned char *at = program->list;
 	const unsigned char *end = at + program->used_bytes;
-	void (*expect)(struct ops *, const void *const *const *) =
-		program->inner->table->expect;
-	const void *const *soon = NULL;
 	int rc = 0;
 
-	if (expect)
-		expect(program->inner, &soon);
 	while (rc == 0 && at < end) {
 		const struct call *call = (const void *)at;
 
-		soon = call->soon;
 		at += call->size_bytes;
 		rc = call->run(call);
 	}
-	if (expect)
-		expect(program->inner, NULL);
 	return rc;
 }
 
 /* --- writing down ---------------------------------------------------------- */
-
-/* Tell the last call what is read before `call` begins; `code` is its
- * operation. */
-static void set_soon(struct call *last, const struct call *call, uintptr_t code)
-{
-	const unsigned char *from = (const void *)call;
-	const unsigned char *end = from + call->size_bytes;
-	uintptr_t loop = (uintptr_t)program_run;
-	size_t i = 0;
-
-	last->soon[i++] = (const void *)loop;
-	last->soon[i++] = (const void *)(loop + CACHE_LINE_BYTES);
-	last->soon[i++] = (const void *)(uintptr_t)call->run;
-	last->soon[i++] = (const void *)code;
-	for (; i < OPS_EXPECT_COUNT && from < end; from += CACHE_LINE_BYTES)
-		last->soon[i++] = from;
-}
 
 static size_t call_bytes(size_t args_bytes)
 {
@@ -158,11 +131,10 @@ static void grow(struct program *program, size_t now, size_t wanted)
 	program->last->size_bytes = wanted;
 }
 
-/* A call of the function at `code` with room for arguments of `size` bytes. */
-static struct call *add_call(struct program *program,
-	int (*run)(const struct call *), uintptr_t code, size_t size)
+/* A call with room for arguments of `size` bytes. */
+static struct call *add_call(
+	struct program *program, int (*run)(const struct call *), size_t size)
 {
-	struct call *before = program->last;
 	struct call *call = (void *)(program->list + program->used_bytes);
 
 	size = call_bytes(size);
@@ -171,8 +143,6 @@ static struct call *add_call(struct program *program,
 	program->last = call;
 	program->chain = NULL;
 	grow(program, 0, size);
-	if (before)
-		set_soon(before, call, code);
 	return call;
 }
 
@@ -182,8 +152,8 @@ static struct call *add_call(struct program *program,
 	{                                                                      \
 		struct program *program = program_of(ops);                     \
 		const struct ops_table *to = program->inner->table;            \
-		struct call *call = add_call(program, run_##name,              \
-			(uintptr_t)to->name, sizeof(*args));                   \
+		struct call *call =                                            \
+			add_call(program, run_##name, sizeof(*args));          \
                                                                                \
 		call->to.name = to->name;                                      \
 		memcpy(call->args, args, sizeof(*args));                       \
@@ -197,8 +167,8 @@ static int record_linear(
 {
 	struct program *program = program_of(ops);
 	const struct ops_table *to = program->inner->table;
-	struct call *call = add_call(program, run_linear, (uintptr_t)to->linear,
-		count * sizeof(*args));
+	struct call *call =
+		add_call(program, run_linear, count * sizeof(*args));
 
 	call->to.linear = to->linear;
 	call->count = count;
@@ -211,8 +181,7 @@ static int record_fence(struct ops *ops)
 	struct program *program = program_of(ops);
 	const struct ops_table *to = program->inner->table;
 
-	add_call(program, run_fence, (uintptr_t)to->fence, 0)->to.fence =
-		to->fence;
+	add_call(program, run_fence, 0)->to.fence = to->fence;
 	return 0;
 }
 
@@ -232,8 +201,8 @@ static struct row_op *add_link(
 		rows % program->row_count != 0)
 		return NULL;
 	if (!call || call->count == OPS_CHAIN_COUNT_MAX) {
-		call = add_call(program, run_chain, (uintptr_t)to->chain,
-			offsetof(struct chain_room, list));
+		call = add_call(
+			program, run_chain, offsetof(struct chain_room, list));
 		call->to.chain = to->chain;
 		call->count = 0;
 		program->chain = call;
@@ -264,8 +233,7 @@ static struct row_op *add_link(
 			link->args.name = *args;                               \
 			return 0;                                              \
 		}                                                              \
-		call = add_call(program, run_##name, (uintptr_t)to->name,      \
-			sizeof(*args));                                        \
+		call = add_call(program, run_##name, sizeof(*args));           \
 		call->to.name = to->name;                                      \
 		memcpy(call->args, args, sizeof(*args));                       \
 		return 0;                                                      \

@@ -41,10 +41,7 @@ void program_clear(struct program *program, uint32_t row_count);
 /* Operations called here are added to the list; they return 0. */
 struct ops *program_ops(struct program *program);
 
-/*
- * Run the list; the first error ends it. While an operation waits for its
- * threads the back end may fetch what the next one begins with.
- */
+/* Run the list; the first error ends it. */
 int program_run(const struct program *program);
 
 #endif

@@ -455,9 +455,6 @@ struct ops_limits {
 
 #define OPS_LINEAR_COUNT_MAX 4
 
-/* Lines of memory that can be expected: see ops_table.expect. */
-#define OPS_EXPECT_COUNT 8
-
 struct ops {
 	const struct ops_table *table;
 	void *context; /* the back end's */
@@ -486,18 +483,11 @@ struct ops_table {
 	int (*add)(struct ops *ops, const struct add_args *args);
 	int (*sigmoid_gate)(
 		struct ops *ops, const struct sigmoid_gate_args *args);
-	/* May be NULL, as expect(). */
+	/* May be NULL. */
 	int (*chain)(struct ops *ops, const struct chain_args *args);
 	int (*gather)(struct ops *ops, const struct gather_args *args);
 	int (*sample)(struct ops *ops, const struct sample_args *args);
 	int (*fence)(struct ops *ops); /* all queued work has ended */
-	/*
-	 * From now on, until lines is NULL: the caller reads the cache lines
-	 * (*lines)[0 .. OPS_EXPECT_COUNT - 1], NULL = none, when the
-	 * operation that runs has ended, and a back end that makes it wait
-	 * may fetch them. The function may be NULL.
-	 */
-	void (*expect)(struct ops *ops, const void *const *const *lines);
 };
 
 #ifdef __cplusplus

@@ -27,8 +27,8 @@
 #define SLOT_PAGES (MATRICES * MATRIX_BYTES / PAGE)
 #define SLOTS ((size_t)24)
 #define PAGES (SLOTS * (SLOT_PAGES + 1)) /* and a hole behind each */
-#define ROWS 64
-#define TOPK_MAX 8
+#define ROWS ((size_t)64)
+#define TOPK_MAX ((size_t)8)
 #define OPEN_PAGES 2
 #define ROUNDS 40
 
@@ -152,7 +152,7 @@ static void route(struct step *s, uint64_t *random)
 {
 	uint16_t order[SLOTS];
 	uint32_t among = 1 + suite_below(random, SLOTS);
-	uint32_t rows = suite_below(random, 4) ? ROWS : 3;
+	uint32_t rows = suite_below(random, 4) ? (uint32_t)ROWS : 3;
 
 	for (uint32_t i = 0; i < SLOTS; i++)
 		order[i] = (uint16_t)i;
@@ -164,7 +164,7 @@ static void route(struct step *s, uint64_t *random)
 		order[j] = id;
 	}
 	s->args.rows.count = 1 + suite_below(random, rows);
-	s->args.topk = 1 + suite_below(random, TOPK_MAX);
+	s->args.topk = 1 + suite_below(random, (uint32_t)TOPK_MAX);
 	for (uint32_t p = 0; p < s->args.rows.count * s->args.topk; p++) {
 		uint32_t chosen = suite_below(random, among);
 
@@ -222,8 +222,8 @@ static void test_expert_reads__a_second_step_reads_again(void)
 	guard.shuts = true;
 	for (uint32_t p = 0; p < ROWS * TOPK_MAX; p++)
 		s->slot[p] = (uint16_t)(p % SLOTS);
-	s->args.rows.count = ROWS;
-	s->args.topk = TOPK_MAX;
+	s->args.rows.count = (uint32_t)ROWS;
+	s->args.topk = (uint32_t)TOPK_MAX;
 	shut_all();
 	run_step(s);
 	run_step(s);

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/program.h"
@@ -54,16 +55,12 @@ struct fake {
 	struct list done; /* links of chains by themselves */
 	uint32_t call_count; /* of the table's functions */
 	uint32_t fails_at; /* the call that fails, UINT32_MAX = none */
-	const void *const *const *lines; /* of expect() */
-	uint32_t named; /* calls in which lines were named */
 };
 
 static int note(struct ops *ops)
 {
 	struct fake *fake = ops->context;
 
-	if (fake->lines && (*fake->lines)[0])
-		fake->named++;
 	return fake->call_count++ == fake->fails_at ? -EIO : 0;
 }
 
@@ -133,13 +130,6 @@ static int fake_chain(struct ops *ops, const struct chain_args *args)
 	return note(ops);
 }
 
-static void fake_expect(struct ops *ops, const void *const *const *lines)
-{
-	struct fake *fake = ops->context;
-
-	fake->lines = lines;
-}
-
 #define ENTRY(name, args_type, tag) .name = fake_##name,
 #define ENTRY_OF_LINK(name, args_type, tag, kind, rows) .name = fake_##name,
 
@@ -151,10 +141,8 @@ static void fake_init(struct fake *fake, bool has_chain)
 			SINGLES(ENTRY) LINKS(ENTRY_OF_LINK)},
 		.fails_at = UINT32_MAX,
 	};
-	if (has_chain) {
+	if (has_chain)
 		fake->table.chain = fake_chain;
-		fake->table.expect = fake_expect;
-	}
 	fake->ops = (struct ops){&fake->table, fake};
 }
 
@@ -179,15 +167,17 @@ static void fake_init(struct fake *fake, bool has_chain)
 /* One operation to the program; linears that follow go in lists of `count`. */
 static void say(struct ops *ops, struct entry entry, uint32_t count)
 {
-	struct linear_args linear[OPS_LINEAR_COUNT_MAX] = {{.out_stride = 0}};
+	struct linear_args *linear;
 
 	switch (entry.op) {
 		SINGLES(SAY)
 		LINKS(SAY_LINK)
 	case OP_linear:
+		linear = suite_calloc(count, sizeof(*linear));
 		for (uint32_t i = 0; i < count; i++)
 			linear[i].out_stride = entry.tag + i;
 		CU_ASSERT_EQUAL(ops->table->linear(ops, linear, count), 0);
+		free(linear);
 		break;
 	default:
 		CU_ASSERT_EQUAL(ops->table->fence(ops), 0);
@@ -323,27 +313,8 @@ static void test_program_run__an_error_ends_it(void)
 		fake.fails_at = at;
 		CU_ASSERT_EQUAL(program_run(program), -EIO);
 		CU_ASSERT_EQUAL(fake.call_count, at + 1);
-		CU_ASSERT_PTR_NULL(fake.lines);
 		program_destroy(program);
 	}
-}
-
-/* Lines are named in every call but the last one, and never afterwards. */
-static void test_program_run__names_what_comes_next(void)
-{
-	struct program *program;
-	struct fake fake;
-
-	fake_init(&fake, true);
-	CU_ASSERT_EQUAL_FATAL(
-		program_create(&fake.ops, ROOM_BYTES, &program), 0);
-	program_clear(program, 4);
-	for (uint32_t i = 0; i < 6; i++)
-		say(program_ops(program), (struct entry){OP_moe, i, 0}, 1);
-	CU_ASSERT_EQUAL(program_run(program), 0);
-	CU_ASSERT_EQUAL(fake.named, 5);
-	CU_ASSERT_PTR_NULL(fake.lines);
-	program_destroy(program);
 }
 
 static void test_program_run__an_empty_list_is_nothing(void)
@@ -364,7 +335,6 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(program_run__runs_what_was_said),
 	SUITE_CASE(program_run__lists_of_linears_stay_lists),
 	SUITE_CASE(program_run__an_error_ends_it),
-	SUITE_CASE(program_run__names_what_comes_next),
 	SUITE_CASE(program_run__an_empty_list_is_nothing),
 };
 

@@ -216,28 +216,6 @@ static void test_workers_run__writes_are_seen_both_ways(void)
 	workers_destroy(workers);
 }
 
-/* Lines that are there, that are not, and that are no memory: all is done. */
-static void test_workers_expect__changes_no_run(void)
-{
-	static const uint32_t counts[] = {1, 2, 5};
-	struct record record = {0};
-	const void *lines[] = {&record, NULL, (const void *)(uintptr_t)64};
-	const void *const *now = lines;
-
-	for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
-		struct workers *workers = pool_of(counts[c]);
-
-		workers_expect(workers, &now, 3);
-		check_run(workers, &record, ITEM_MAX);
-		now = NULL;
-		check_run(workers, &record, 1);
-		now = lines;
-		workers_expect(workers, NULL, 0);
-		check_run(workers, &record, ITEM_MAX);
-		workers_destroy(workers);
-	}
-}
-
 static void test_workers_destroy__takes_null(void)
 {
 	workers_destroy(NULL);
@@ -358,7 +336,6 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(workers_run_cost__small_runs_stay_with_the_caller),
 	SUITE_CASE(workers_run__all_threads_wake_up),
 	SUITE_CASE(workers_run__writes_are_seen_both_ways),
-	SUITE_CASE(workers_expect__changes_no_run),
 	SUITE_CASE(workers_destroy__takes_null),
 	SUITE_CASE(workers_create__no_thread_is_refused),
 	SUITE_CASE(workers_create__binds_until_destroy),

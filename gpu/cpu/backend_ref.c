@@ -77,7 +77,6 @@ static struct bound shared_bound(const struct ops_limits *limits)
 }
 
 static void ref_destroy(struct ops *ops);
-static void ref_expect(struct ops *ops, const void *const *const *lines);
 
 static const struct ops_table table = {
 	.name = "reference",
@@ -100,7 +99,6 @@ static const struct ops_table table = {
 	.gather = ref_gather,
 	.sample = ref_sample,
 	.fence = ref_fence,
-	.expect = ref_expect,
 };
 
 struct ref_backend *ref_of(struct ops *ops)
@@ -128,11 +126,6 @@ int ref_fence(struct ops *ops)
 	/* Every operation has ended when it returns. */
 	assert(ref_of(ops));
 	return 0;
-}
-
-static void ref_expect(struct ops *ops, const void *const *const *lines)
-{
-	workers_expect(ref_of(ops)->workers, lines, OPS_EXPECT_COUNT);
 }
 
 static void ref_destroy(struct ops *ops)

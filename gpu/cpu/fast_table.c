@@ -21,11 +21,6 @@ static int fence(struct ops *ops)
 	return 0;
 }
 
-static void expect(struct ops *ops, const void *const *const *lines)
-{
-	workers_expect(fast_of(ops)->workers, lines, OPS_EXPECT_COUNT);
-}
-
 static const struct ops_table table = {
 	.name = TEXT(FAST_ISA),
 	.destroy = destroy,
@@ -47,7 +42,6 @@ static const struct ops_table table = {
 	.gather = FAST(fast_gather),
 	.sample = FAST(fast_sample),
 	.fence = fence,
-	.expect = expect,
 };
 
 static void need_most(struct fast_need *most, struct fast_need need)

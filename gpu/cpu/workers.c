@@ -74,10 +74,6 @@ struct workers {
 	bool bound;
 	struct core_mask before; /* where the caller might run before */
 
-	/* The caller's own. */
-	const void *const *const *expected; /* borrows; NULL = none */
-	size_t expected_count;
-
 	/* The run; the caller's while the gate is shut and empty. */
 	_Alignas(CACHE_LINE_BYTES) size_t item_count;
 	size_t grain;
@@ -413,23 +409,6 @@ uint32_t workers_count(const struct workers *workers)
 	return workers->count;
 }
 
-void workers_expect(
-	struct workers *workers, const void *const *const *lines, size_t count)
-{
-	workers->expected = lines;
-	workers->expected_count = count;
-}
-
-static void fetch_expected(const struct workers *workers)
-{
-	const void *const *lines =
-		workers->expected ? *workers->expected : NULL;
-
-	for (size_t i = 0; lines && i < workers->expected_count; i++)
-		if (lines[i])
-			__builtin_prefetch(lines[i]);
-}
-
 void workers_run_grain(struct workers *workers, size_t item_count, size_t grain,
 	workers_fn fn, const void *arg)
 {
@@ -438,7 +417,6 @@ void workers_run_grain(struct workers *workers, size_t item_count, size_t grain,
 		return;
 	if (workers->count == 1 || item_count <= grain) {
 		fn(arg, 0, item_count, 0);
-		fetch_expected(workers);
 		return;
 	}
 	/* Past the end `next` grows by a grain for each worker. */
@@ -450,7 +428,6 @@ void workers_run_grain(struct workers *workers, size_t item_count, size_t grain,
 	atomic_store_explicit(&workers->next, 0, memory_order_relaxed);
 	gate_open(workers, (item_count - 1) / grain + 1);
 	take_ranges(workers, 0);
-	fetch_expected(workers);
 	gate_shut(workers);
 }
 

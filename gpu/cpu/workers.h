@@ -46,14 +46,6 @@ struct workers; /* private */
  */
 int workers_create(uint32_t count, const uint32_t *cores, struct workers **out);
 
-/*
- * At the end of each run the caller asks for the `count` cache lines that
- * (*lines)[i] name, NULL = none: while it waits for the others they come in.
- * lines NULL: no more. What *lines is may change between runs.
- */
-void workers_expect(
-	struct workers *workers, const void *const *const *lines, size_t count);
-
 /* End the threads; NULL is allowed. */
 void workers_destroy(struct workers *workers);
 
