@@ -7,6 +7,11 @@
  * Ticks:   the processor's time stamp counter, which runs at one rate on all
  *          cores; a clock read through the kernel costs more than some of the
  *          operations do.
+ * Error:   an operation that streams weights leaves this table's own code out
+ *          of the caches, and what it takes to come in counts as the host's,
+ *          as does the loop's: of some 1000 ns for each operation of a large
+ *          step, 30 to 80 lie between the loop's return from one and its call
+ *          of the next (seen with stamps in engine/program.c).
  * Ownership: borrows the inner operations; the outer ones must not outlive it.
  * Threads: as gpu/ops.h.
  */
