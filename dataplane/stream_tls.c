@@ -8,6 +8,7 @@
 #include "dataplane/stream_tls_private.h"
 
 #define PLACE_COUNT_MAX 4096 /* ready ciphers, 1.2 KB each */
+#define BURST_COUNT 256 /* handler calls of what was asked for again */
 #define UNIT_COUNT_MIN 64 /* so many streams never wait for each other */
 
 /* --- streams ------------------------------------------------------------------ */
@@ -237,7 +238,8 @@ static void run_again(struct stream_tls *t)
 {
 	struct tls_stream *last = TAILQ_LAST(&t->again, tls_stream_list), *s;
 
-	while (last && (s = TAILQ_FIRST(&t->again))) {
+	while (last && (s = TAILQ_FIRST(&t->again)) &&
+		t->event_count < BURST_COUNT) {
 		tls_queue_set(t, s, TLS_ON_NONE);
 		tls_input_again(t, s);
 		if (s == last)

@@ -125,6 +125,8 @@ static void leave(struct stream_tls *t, struct tls_stream *s)
 	tls_queue_set(t, s, TLS_ON_NONE);
 	tls_wait_end(t, s);
 	tls_input_drop(t, s);
+	tls_handshake_destroy(s->handshake);
+	s->handshake = NULL;
 }
 
 void tls_output_end(

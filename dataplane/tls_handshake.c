@@ -195,6 +195,7 @@ static void on_key_line(const SSL *ssl, const char *line)
 }
 
 /* Each record that is sealed is told once, by its header. */
+/* NOLINTNEXTLINE(readability-function-size): the parameters are OpenSSL's */
 static void on_message(int is_ours, int version, int content_type,
 	const void *bytes, size_t length, SSL *ssl, void *arg)
 {
