@@ -426,12 +426,30 @@ if command -v openssl >/dev/null; then
 	eventually ask -g 'https://[fd09::2]:8000/v1/models' >"$work/out" 2>"$work/err" &&
 		grep -q '"id":"mock"' "$work/out"
 	verdict tls__ip6 $?
-	curl -sS -m 10 "$clear/v1/models" >"$work/out" 2>"$work/err"
-	[ $? != 0 ] && ! grep -q mock "$work/out"
+	! curl -sS -m 10 "$clear/v1/models" >"$work/out" 2>"$work/err" &&
+		! grep -q mock "$work/out"
 	verdict tls__no_plain_text $?
 	curl -sS -m 10 --tls-max 1.2 "$api/v1/models" >"$work/out" 2>"$work/err"
 	[ $? = 35 ] && [ ! -s "$work/out" ]
 	verdict tls__1_2_is_refused $?
+	python=build/openai-venv/bin/python # made by tests/openai.sh
+	if "$python" -c 'import openai' 2>/dev/null; then
+		SSL_CERT_FILE=$work/tls.pem "$python" -B - "$api" >"$work/out" 2>"$work/err" <<'CLIENT'
+import sys
+import openai
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="-", max_retries=0)
+ask = {"model": "mock", "seed": 3, "max_tokens": 40,
+       "messages": [{"role": "user", "content": "hi"}]}
+whole = client.chat.completions.create(**ask).choices[0].message.content
+pieces = [chunk.choices[0].delta.content or ""
+          for chunk in client.chat.completions.create(stream=True, **ask)
+          if chunk.choices]
+assert whole and "".join(pieces) == whole, (whole, pieces)
+CLIENT
+		verdict tls__openai_package $?
+	else
+		echo "  SKIP: the openai package is not in build/openai-venv"
+	fi
 	end_polled
 	verdict tls__ends $?
 	unset CURL_CA_BUNDLE

@@ -475,8 +475,7 @@ static void test_tls__a_slow_reader_is_bounded(void)
 	case_settle(&c);
 	room = c.loop.ops->room(&c.loop, c.last_opened);
 	CU_ASSERT_TRUE(room > 65000 && room < 65536);
-	CU_ASSERT_EQUAL(
-		case_send(&c, c.last_opened, record, 65536), -EMSGSIZE);
+	CU_ASSERT_EQUAL(case_send(&c, c.last_opened, record, 65536), -EMSGSIZE);
 	while (quiet < 20) {
 		int rc;
 

@@ -1,6 +1,7 @@
 /* test_tls_record.c - our record layer: RFC 8448, OpenSSL's client, bad peers */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -24,11 +25,15 @@ static const struct {
 static size_t from_hex(const char *digits, uint8_t *out)
 {
 	size_t length = 0;
-	int used;
 
-	for (unsigned byte; sscanf(digits, " %2x%n", &byte, &used) == 1;
-		digits += used)
-		out[length++] = (uint8_t)byte;
+	for (; *digits; digits++) {
+		char byte[3] = {digits[0], 0, 0};
+
+		if (*digits == ' ')
+			continue;
+		byte[1] = *++digits;
+		out[length++] = (uint8_t)strtoul(byte, NULL, 16);
+	}
 	return length;
 }
 
@@ -279,6 +284,18 @@ static void test_move__in_the_middle_of_a_stream(void)
 	}
 }
 
+static bool is_same(const struct tls_record *a, const struct tls_record *b)
+{
+	uint8_t one[TLS_RECORD_EXPORT_BYTES], two[TLS_RECORD_EXPORT_BYTES];
+
+	tls_record_export(a, one);
+	tls_record_export(b, two);
+	return memcmp(one, two, sizeof(one)) == 0 &&
+	       memcmp(a->in.key.bytes, b->in.key.bytes, TLS_KEY_BYTES_MAX) ==
+		       0 &&
+	       memcmp(a->out.iv, b->out.iv, TLS_NONCE_BYTES) == 0;
+}
+
 static void test_move__bad_images(void)
 {
 	uint8_t secret[TLS_SECRET_BYTES_MAX] = {1};
@@ -291,7 +308,7 @@ static void test_move__bad_images(void)
 		tls_record_init(&r, TLS_AES_256_GCM, secret, secret), 0);
 	tls_record_export(&r, image);
 	CU_ASSERT_EQUAL(tls_record_import(image, &copy), 0);
-	CU_ASSERT_EQUAL(memcmp(&copy.out, &r.out, sizeof(r.out)), 0);
+	CU_ASSERT_TRUE(is_same(&copy, &r));
 	for (size_t i = 0; i < sizeof(bad); i++) {
 		image[bad[i]] ^= 0x80;
 		CU_ASSERT_EQUAL(tls_record_import(image, &copy), -EINVAL);
@@ -512,7 +529,7 @@ static void test_open__what_is_not_sealed(void)
 					plain, &o),
 			TLS_RECORD_FAILED);
 		CU_ASSERT_EQUAL((int)o.alert, bad[i].alert);
-		CU_ASSERT_EQUAL(memcmp(&before, &p.ours, sizeof(before)), 0);
+		CU_ASSERT_TRUE(is_same(&before, &p.ours));
 	}
 	pair_end(&p);
 }
@@ -559,7 +576,7 @@ static void test_open__bent_cut_and_replayed(void)
 		for (size_t cut = 0; cut < length; cut++)
 			CU_ASSERT_EQUAL(open_bytes(&p, record, cut, &alert),
 				TLS_RECORD_MORE);
-		CU_ASSERT_EQUAL(memcmp(&before, &p.ours, sizeof(before)), 0);
+		CU_ASSERT_TRUE(is_same(&before, &p.ours));
 		CU_ASSERT_EQUAL(open_bytes(&p, record, length, &alert),
 			TLS_RECORD_DATA);
 		/* Once more, and one too early. */
@@ -599,16 +616,17 @@ static void test_open__undone_comes_again(void)
 
 static void send_one(struct pair *p, uint32_t place)
 {
+	static const uint8_t hello[5] = {'h', 'e', 'l', 'l', 'o'};
 	uint8_t record[100], plain[100];
 	struct tls_opened o;
 
-	memcpy(record + 5, "hello", 5);
+	memcpy(record + 5, hello, 5);
 	CU_ASSERT_EQUAL_FATAL(
 		tls_record_seal(&p->peer, p->a, place, record, 5), 0);
 	CU_ASSERT_EQUAL_FATAL(tls_record_open(&p->ours, p->a, record,
 				      5 + TLS_RECORD_EXTRA_BYTES, plain, &o),
 		TLS_RECORD_DATA);
-	CU_ASSERT_EQUAL(memcmp(plain, "hello", 5), 0);
+	CU_ASSERT_EQUAL(memcmp(plain, hello, 5), 0);
 }
 
 /* Connections that share one place, of all suites, take turns. */

@@ -115,6 +115,7 @@ static void take(struct world *w)
 /* What we say, the client understands. */
 static void answer(struct world *w)
 {
+	static const uint8_t hello[5] = {'h', 'e', 'l', 'l', 'o'};
 	uint8_t record[64], plain[64];
 	struct tls_opened o;
 
@@ -126,12 +127,12 @@ static void answer(struct world *w)
 				TLS_RECORD_KEY_UPDATE_BYTES, plain,
 				&o) == TLS_RECORD_DATA);
 	}
-	memcpy(record + 5, "hello", 5);
+	memcpy(record + 5, hello, 5);
 	require(tls_record_seal(&w->ours, w->aead, 0, record, 5) == 0);
 	require(tls_record_open(&w->client, w->aead, record,
 			5 + TLS_RECORD_EXTRA_BYTES, plain,
 			&o) == TLS_RECORD_DATA);
-	require(o.length == 5 && memcmp(plain, "hello", 5) == 0);
+	require(o.length == 5 && memcmp(plain, hello, 5) == 0);
 }
 
 static void move(struct world *w)
