@@ -21,7 +21,7 @@
  * Ownership:  the context belongs to the loop, a handshake to its stream;
  *             pipe.arg is borrowed for the handshake's life. A context that
  *             was destroyed lives on until its last handshake is.
- * Memory:     OpenSSL allocates for a handshake, some 40 KB; all of it is
+ * Memory:     OpenSSL allocates for a handshake, some 50 KB; all of it is
  *             free again after it.
  * Threads:    as the loop's.
  */
