@@ -234,8 +234,9 @@ static uint32_t frame_bytes(const struct nic_config *config)
 	return config->mtu_bytes + LINK_BYTES_MAX;
 }
 
-static int probe(const char *device, uint16_t *out_port, struct error *err)
+static int probe(struct nic_port *port, struct error *err)
 {
+	const char *device = port->device;
 	char name[NIC_DEVICE_BYTES];
 	int rc = nic_eal_is_card(device) ? 0 : rte_dev_probe(device);
 
@@ -244,7 +245,7 @@ static int probe(const char *device, uint16_t *out_port, struct error *err)
 		return refuse(device, rc == -EFAULT ? -EINVAL : rc,
 			"the port cannot be made", err);
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(device, ","), device);
-	if (rte_eth_dev_get_port_by_name(name, out_port))
+	if (rte_eth_dev_get_port_by_name(name, &port->id))
 		return refuse(device, -ENODEV,
 			"DPDK has no driver for it, or the kernel's keeps it",
 			err);
@@ -258,20 +259,20 @@ struct offers {
 	bool tap;
 };
 
-static int ask_port(struct nic_port *port, const char *device,
-	uint32_t mtu_bytes, struct offers *offers, struct error *err)
+static int ask_port(struct nic_port *port, uint32_t mtu_bytes,
+	struct offers *offers, struct error *err)
 {
 	struct rte_eth_dev_info info;
 	int rc = rte_eth_dev_info_get(port->id, &info);
 
 	if (rc)
-		return refuse(
-			device, rc, "the port does not say what it can", err);
+		return refuse(port->device, rc,
+			"the port does not say what it can", err);
 	snprintf(port->driver, sizeof(port->driver), "%s", info.driver_name);
 	port->interface = info.if_index;
 	if (info.max_mtu && mtu_bytes > info.max_mtu)
 		return error_set(err, EINVAL, "%s: an MTU of %u; at most %u",
-			device, mtu_bytes, info.max_mtu);
+			port->device, mtu_bytes, info.max_mtu);
 	offers->in &= info.rx_offload_capa;
 	offers->out &= info.tx_offload_capa;
 	offers->tap |= strcmp(port->driver, "net_tap") == 0;
@@ -364,14 +365,14 @@ static int start_port(
 }
 
 /* With interrupts where it has some; who has says only when it starts. */
-static int set_up(struct nic *nic, struct nic_port *port, const char *device,
+static int set_up(struct nic *nic, struct nic_port *port,
 	const struct rte_eth_conf *wanted)
 {
 	struct rte_eth_conf conf = *wanted;
 	int rc;
 
-	port->interrupts =
-		nic_eal_is_card(device) || strcmp(port->driver, "net_tap") == 0;
+	port->interrupts = nic_eal_is_card(port->device) ||
+			   strcmp(port->driver, "net_tap") == 0;
 	conf.intr_conf.rxq = port->interrupts;
 	rc = start_port(nic, port, &conf);
 	if (rc == 0 || !port->interrupts)
@@ -400,16 +401,13 @@ static int share_address(struct nic *nic)
 static int bring_up(
 	struct nic *nic, const struct nic_config *config, struct error *err)
 {
-	const char *const devices[] = {config->device, config->standby};
 	struct rte_eth_conf conf = {0};
 	struct offers offers = {UINT64_MAX, UINT64_MAX, UINT32_MAX, false};
 	uint32_t i;
 	int rc = 0;
 
-	assert(nic->port_count > 0 && nic->port_count <= NIC_PORT_COUNT);
 	for (i = 0; rc == 0 && i < nic->port_count; i++)
-		rc = ask_port(&nic->ports[i], devices[i], config->mtu_bytes,
-			&offers, err);
+		rc = ask_port(&nic->ports[i], config->mtu_bytes, &offers, err);
 	if (rc)
 		return rc;
 	choose_offloads(nic, config, &offers, &conf);
@@ -419,10 +417,10 @@ static int bring_up(
 	if (rc)
 		return rc;
 	for (i = 0; i < nic->port_count; i++) {
-		rc = set_up(nic, &nic->ports[i], devices[i], &conf);
+		rc = set_up(nic, &nic->ports[i], &conf);
 		if (rc)
-			return refuse(
-				devices[i], rc, "the port does not start", err);
+			return refuse(nic->ports[i].device, rc,
+				"the port does not start", err);
 		/* Neighbour discovery asks groups. The stack drops what is not
 		 * its. */
 		if (rte_eth_allmulticast_enable(nic->ports[i].id))
@@ -440,12 +438,15 @@ bool nic_is_built(void)
 static int probe_all(
 	struct nic *nic, const struct nic_config *config, struct error *err)
 {
-	int rc = probe(config->device, &nic->ports[0].id, err);
+	int rc;
 
-	if (rc == 0 && config->standby[0])
-		rc = probe(config->standby, &nic->ports[1].id, err);
-	nic->port = nic->ports[0].id;
+	memcpy(nic->ports[0].device, config->device, NIC_DEVICE_BYTES);
+	memcpy(nic->ports[1].device, config->standby, NIC_DEVICE_BYTES);
 	nic->port_count = config->standby[0] ? 2 : 1;
+	rc = probe(&nic->ports[0], err);
+	if (rc == 0 && nic->port_count == 2)
+		rc = probe(&nic->ports[1], err);
+	nic->port = nic->ports[0].id;
 	return rc;
 }
 

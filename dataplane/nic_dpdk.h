@@ -23,6 +23,7 @@ enum nic_bell {
 };
 
 struct nic_port {
+	char device[NIC_DEVICE_BYTES]; /* as the operator has named it */
 	uint16_t id; /* RTE_MAX_ETHPORTS = none */
 	bool started, up;
 	bool interrupts; /* it was started with them */
