@@ -15,15 +15,6 @@ struct mono mono_now(void)
 		(uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec};
 }
 
-uint64_t thread_clock_ns(void)
-{
-	struct timespec now;
-	int rc = clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-
-	assert(rc == 0);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 struct mono mono_add(struct mono from, uint64_t ns)
 {
 	uint64_t sum;

@@ -22,9 +22,6 @@ struct mono {
 
 struct mono mono_now(void);
 
-/* Processor time of the calling thread: it stands still while others run. */
-uint64_t thread_clock_ns(void);
-
 /* The instant `ns` later; saturates at the end of time. */
 struct mono mono_add(struct mono from, uint64_t ns);
 

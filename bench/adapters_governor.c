@@ -37,8 +37,7 @@ static int wait_pace(void *arg, uint32_t lane, size_t size_bytes)
 {
 	struct governed *g = arg;
 	uint64_t begin = mono_now().ns, now;
-	uint64_t wait = governor_owes(
-		&g->governor, &g->lane, 1, begin, thread_clock_ns());
+	uint64_t wait = governor_owes(&g->governor, &g->lane, 1, begin);
 	const struct timespec time = {.tv_sec = (time_t)(wait / NS_PER_S),
 		.tv_nsec = (long)(wait % NS_PER_S)};
 

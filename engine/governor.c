@@ -2,11 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/governor.h"
 
-/* No stretch between two pieces is longer; a clock that jumps is. */
+/* A stretch that another thread was put before is no measure of its own. */
 #define BUSY_NS_MAX 100000000u
-
-/* What was waited too long is given back, but never as one long stretch. */
-#define CREDIT_NS 4000000
 
 /* A sleep is some 60 us too long: less is not worth one. */
 #define GATHER_NS 500000
@@ -49,23 +46,13 @@ uint64_t governor_wait_ns(const struct governor *governor, uint64_t busy_ns)
 	return busy_ns * (GOVERNOR_WHOLE - share) / share;
 }
 
-static void pay(struct governor_lane *lane, uint64_t waited_ns)
-{
-	uint64_t most_ns = (uint64_t)(lane->owed_ns + CREDIT_NS);
-
-	lane->owed_ns -= (int64_t)(waited_ns < most_ns ? waited_ns : most_ns);
-}
-
 uint64_t governor_owes(const struct governor *governor,
-	struct governor_lane *lane, uint32_t lanes, uint64_t now_ns,
-	uint64_t worked_ns)
+	struct governor_lane *lane, uint32_t lanes, uint64_t now_ns)
 {
-	uint64_t took_ns = lane->since_ns ? now_ns - lane->since_ns : 0;
-	uint64_t busy_ns = lane->since_ns ? worked_ns - lane->worked_ns : 0;
+	uint64_t busy_ns = lane->since_ns ? now_ns - lane->since_ns : 0;
 	uint64_t wait_ns = governor_wait_ns(governor, busy_ns);
 
 	lane->since_ns = now_ns;
-	lane->worked_ns = worked_ns;
 	if (wait_ns == 0) {
 		lane->owed_ns = 0;
 		return 0;
@@ -75,15 +62,14 @@ uint64_t governor_owes(const struct governor *governor,
 	/* The other lanes' turns are waited for, too. */
 	wait_ns = wait_ns * lanes + busy_ns * (lanes - 1);
 	lane->owed_ns += (int64_t)wait_ns;
-	/* So was the time that other threads had of this stretch. */
-	if (took_ns > busy_ns)
-		pay(lane, took_ns - busy_ns);
 	return lane->owed_ns < GATHER_NS ? 0 : (uint64_t)lane->owed_ns;
 }
 
 void governor_slept(
 	struct governor_lane *lane, uint64_t slept_ns, uint64_t now_ns)
 {
-	pay(lane, slept_ns);
+	lane->owed_ns -= (int64_t)slept_ns;
+	if (lane->owed_ns < -GATHER_NS)
+		lane->owed_ns = -GATHER_NS;
 	lane->since_ns = now_ns;
 }

@@ -61,9 +61,8 @@ static int wait_pace(void *arg, uint32_t lane, size_t size_bytes)
 {
 	struct serve_adapters *adapters = arg;
 	uint64_t begin = mono_now().ns;
-	uint64_t wait =
-		governor_owes(&adapters->governor, &adapters->lanes[lane],
-			adapters->lane_count, begin, thread_clock_ns());
+	uint64_t wait = governor_owes(&adapters->governor,
+		&adapters->lanes[lane], adapters->lane_count, begin);
 	bool sleeps = wait > 0;
 
 	(void)size_bytes;
