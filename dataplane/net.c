@@ -216,12 +216,24 @@ void net_input_burst(struct net_stack *n, const struct net_frame *frames,
 		input(n, &frames[i], hashes[i]);
 }
 
-void net_poll(struct net_stack *n, struct mono now)
+void net_expire(struct net_stack *n, struct mono now)
 {
 	set_now(n, now);
 	net_announce_poll(n);
 	net_neighbors_poll(n);
-	tcp_poll(n->tcp);
+	tcp_expire(n->tcp);
+}
+
+void net_flush(struct net_stack *n, struct mono now)
+{
+	set_now(n, now);
+	tcp_flush(n->tcp);
+}
+
+void net_poll(struct net_stack *n, struct mono now)
+{
+	net_expire(n, now);
+	net_flush(n, now);
 }
 
 struct mono net_deadline(const struct net_stack *n)

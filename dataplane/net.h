@@ -145,6 +145,15 @@ void net_poll(struct net_stack *n, struct mono now);
  */
 void net_announce(struct net_stack *n, struct mono now);
 
+/*
+ * The same in two parts, for who may be kept from running in between. Timers
+ * run at a moment up to which all frames have been handed in, else what lies
+ * in the port is taken for what never came. What is sent bears the moment at
+ * which it is.
+ */
+void net_expire(struct net_stack *n, struct mono now);
+void net_flush(struct net_stack *n, struct mono now);
+
 /* When to call net_poll() at the latest; UINT64_MAX ns = no need. */
 struct mono net_deadline(const struct net_stack *n);
 

@@ -230,7 +230,8 @@ void tcp_ahead_more(const struct tcp *t, uint32_t hash);
  */
 bool tcp_icmp(struct tcp *t, const struct net_address *remote, uint8_t local,
 	const uint8_t *header, uint32_t mtu_bytes);
-void tcp_poll(struct tcp *t);
+void tcp_expire(struct tcp *t);
+void tcp_flush(struct tcp *t);
 uint64_t tcp_deadline_ns(const struct tcp *t);
 
 #endif

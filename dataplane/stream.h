@@ -135,6 +135,12 @@ struct stream_ops {
 	/* Bytes that send() would take now. */
 	size_t (*room)(const struct stream_loop *loop, struct stream_id id);
 
+	/*
+	 * A send() to the stream with this index follows soon: its memory may
+	 * be asked for. NULL where that is of no use.
+	 */
+	void (*ahead)(const struct stream_loop *loop, uint32_t index);
+
 	/* Ask for WRITABLE once room() >= want. */
 	int (*want)(struct stream_loop *loop, struct stream_id id, size_t want);
 

@@ -19,6 +19,7 @@ static void set_defaults(struct tcp_config *c)
 	DEFAULT(c->rto_max_ns, 60 * NS_PER_S);
 	DEFAULT(c->delayed_ack_ns, 10 * NS_PER_MS);
 	DEFAULT(c->probe_slack_ns, 2 * NS_PER_MS);
+	DEFAULT(c->peer_ack_delay_ns, 60 * NS_PER_MS);
 	DEFAULT(c->user_timeout_ns, 60 * NS_PER_S);
 	DEFAULT(c->keep_alive_ns, 7200 * NS_PER_S);
 	DEFAULT(c->keep_alive_interval_ns, 75 * NS_PER_S);
@@ -205,13 +206,18 @@ bool tcp_icmp(struct tcp *t, const struct net_address *remote, uint8_t local,
 	return true;
 }
 
-void tcp_poll(struct tcp *t)
+void tcp_expire(struct tcp *t)
+{
+	t->now_ns = t->net->now.ns;
+	tcp_timers_expire(t);
+}
+
+void tcp_flush(struct tcp *t)
 {
 	struct tcp_connection *c;
 	bool room = true;
 
 	t->now_ns = t->net->now.ns;
-	tcp_timers_expire(t);
 	while (room && (c = tcp_take_flush(t))) {
 		room = tcp_output(t, c);
 		if (!room)
@@ -227,6 +233,12 @@ uint64_t tcp_deadline_ns(const struct tcp *t)
 }
 
 /* --- from above --- */
+
+void tcp_ahead_of_send(const struct tcp *t, struct tcp_id id)
+{
+	if (id.index < t->config.connection_count)
+		tcp_prefetch(t, id.index);
+}
 
 int tcp_listen(struct tcp *t, uint16_t port, uint32_t listener)
 {

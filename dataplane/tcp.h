@@ -65,6 +65,8 @@ struct tcp_config {
 	uint64_t rto_max_ns; /* [60 s] */
 	uint64_t delayed_ack_ns; /* [10 ms] */
 	uint64_t probe_slack_ns; /* tail loss probe: 2 RTT + this [2 ms] */
+	/* and this, where the peer may wait with its ACK [60 ms] */
+	uint64_t peer_ack_delay_ns;
 	uint64_t user_timeout_ns; /* no progress for so long [60 s] */
 	uint64_t keep_alive_ns; /* silence before the first probe [2 h] */
 	uint64_t keep_alive_interval_ns; /* [75 s] */
@@ -138,6 +140,8 @@ int tcp_consume(struct tcp *t, struct tcp_id id, size_t bytes);
 /* Queue all pieces, copied, or none. */
 int tcp_send(struct tcp *t, struct tcp_id id, const struct tcp_piece *pieces,
 	uint32_t count);
+/* tcp_send() follows soon. */
+void tcp_ahead_of_send(const struct tcp *t, struct tcp_id id);
 /* The bytes that tcp_send() would take now; 0 for a dead id. */
 size_t tcp_room(const struct tcp *t, struct tcp_id id);
 /* News `room` once there are `bytes` of it. */

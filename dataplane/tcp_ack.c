@@ -77,9 +77,13 @@ static void advance(
 	bool fin = c->fin_sent && ack == c->snd_nxt;
 
 	if (c->timing && seq_le(c->timed_seq, ack)) {
+		tcp_promptness_note(t, c, t->now_ns - c->timed_ns);
 		tcp_rtt_sample(t, c, t->now_ns - c->timed_ns);
 		c->timing = false;
 	}
+	/* It was lost, or we have waited for too short a time. */
+	if (c->probe_sent)
+		c->prompt_count = 0;
 	tcp_queue_drop(t, c, acked - fin);
 	c->snd_una = ack;
 	c->backoff = 0;

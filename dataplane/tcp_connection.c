@@ -55,6 +55,8 @@ struct tcp_connection *tcp_take_flush(struct tcp *t)
 		struct tcp_connection *c = &t->connections[t->flush.first];
 
 		t->flush.first = c->flush_next;
+		if (c->flush_next != TCP_NONE)
+			tcp_prefetch(t, c->flush_next);
 		c->flush_queued = false;
 		if (c->state != TCP_FREE && c->state != TCP_CLOSED)
 			return c;

@@ -37,6 +37,7 @@
 #define TCP_DUPLICATE_COUNT 3
 #define TCP_SYN_RETRY_COUNT 5
 #define TCP_BACKOFF_MAX 16
+#define TCP_PROMPT_COUNT 24 /* Linux: 16 at once, then it delays */
 
 enum tcp_flags {
 	TCP_FIN = 1,
@@ -125,6 +126,7 @@ struct tcp_connection {
 	uint8_t force_one; /* send one segment whatever the window */
 	uint8_t limited; /* the congestion window stopped us */
 	uint8_t timing; /* a segment is being timed (Karn) */
+	uint8_t prompt_count; /* ACKs in a row that a probe need not fear */
 
 	/* --- line 3: recovery, input --- */
 	uint32_t duplicate_count, lost_edge, resent_edge;
@@ -357,6 +359,9 @@ void tcp_timer_set(struct tcp *t, struct tcp_connection *c,
 	enum tcp_timer timer, uint64_t ns);
 void tcp_timers_clear(struct tcp *t, struct tcp_connection *c);
 void tcp_timers_expire(struct tcp *t);
+/* An ACK took so long: would a probe have come before it? */
+void tcp_promptness_note(
+	const struct tcp *t, struct tcp_connection *c, uint64_t ns);
 /* Arm the resend timer for what is in flight, or disarm it. */
 void tcp_resend_arm(struct tcp *t, struct tcp_connection *c);
 void tcp_rtt_sample(struct tcp *t, struct tcp_connection *c, uint64_t ns);

@@ -83,6 +83,38 @@ static void user_arm(struct tcp *t, struct tcp_connection *c, bool waits)
 			c->progress_ns + t->config.user_timeout_ns);
 }
 
+static uint64_t probe_wait_ns(
+	const struct tcp *t, const struct tcp_connection *c)
+{
+	return 2 * c->srtt_ns + t->config.probe_slack_ns;
+}
+
+void tcp_promptness_note(
+	const struct tcp *t, struct tcp_connection *c, uint64_t ns)
+{
+	if (ns > probe_wait_ns(t, c))
+		c->prompt_count = 0;
+	else if (c->prompt_count < TCP_PROMPT_COUNT)
+		c->prompt_count++;
+}
+
+/*
+ * When the last segment is probed. Until two full ones have come, a peer may
+ * wait with its ACK (RFC 9293, 3.8.6.3; Linux: 40 ms and a tick), and what is
+ * on its way to a reader of events is mostly less: asking sooner would send it
+ * twice although nothing is lost. A peer that was prompt for longer than
+ * Linux is at the beginning of a connection is taken to be so.
+ */
+static uint64_t probe_at(const struct tcp *t, const struct tcp_connection *c)
+{
+	uint32_t full = 2 * (c->mss - (uint32_t)tcp_options_bytes(c));
+	bool may_wait = c->snd_nxt - c->snd_una < full &&
+			c->prompt_count < TCP_PROMPT_COUNT;
+
+	return c->sent_ns + probe_wait_ns(t, c) +
+	       (may_wait ? t->config.peer_ack_delay_ns : 0);
+}
+
 void tcp_resend_arm(struct tcp *t, struct tcp_connection *c)
 {
 	bool in_flight = c->snd_una != c->snd_nxt, unsent = has_unsent(c);
@@ -103,7 +135,7 @@ void tcp_resend_arm(struct tcp *t, struct tcp_connection *c)
 	/* RFC 8985, 7.2: not in recovery, and one only. */
 	if (c->has_sack && c->recovery == TCP_OPEN && !c->probe_sent &&
 		c->backoff == 0 && c->srtt_ns && c->sacked_count == 0) {
-		probe = c->sent_ns + 2 * c->srtt_ns + t->config.probe_slack_ns;
+		probe = probe_at(t, c);
 		if (probe < at) {
 			c->resend = TCP_RESEND_PROBE;
 			at = probe;

@@ -120,13 +120,22 @@ const struct tcp_script tcp_cases_loss[] = {
 	/* --- tail loss probe --- */
 	{"the last segment is probed after two round trips", "8985 7.2",
 		"< S seq 0 mss 1460 sackok;> SA;+ 10ms;< A seq 1;news opened;"
-		"send 10;> PA seq 1;+ 21ms;> none;+ 2ms;> PA seq 1 len 10"},
+		"send 2920;> A seq 1;> PA seq 1461;+ 21ms;> none;+ 2ms;"
+		"> PA seq 1461 len 1460"},
+	{"less than two full ones may be acked late", "8985 7.2, 9293 3.8.6.3",
+		"< S seq 0 mss 1460 sackok;> SA;+ 10ms;< A seq 1;news opened;"
+		"send 10;> PA seq 1;+ 81ms;> none;+ 2ms;> PA seq 1 len 10"},
+	{"a delayed ack is no loss, of small ones either", "9293 3.8.6.3",
+		"< S seq 0 mss 1460 sackok;> SA;< A seq 1;news opened;"
+		"send 200;> PA seq 1;+ 5ms;send 200;> PA seq 201;+ 5ms;"
+		"send 200;> PA seq 401;+ 44ms;> none;< A seq 1 ack 601;"
+		"+ 5s;> none"},
 	{"the probe is the last segment", "8985 7.3",
 		"< S seq 0 mss 1460 sackok;> SA;+ 10ms;< A seq 1;news opened;"
-		"send 2000;> A seq 1;> PA seq 1461;+ 23ms;> PA seq 541;> none"},
+		"send 2000;> A seq 1;> PA seq 1461;+ 83ms;> PA seq 541;> none"},
 	{"there is one probe, then the rto", "8985 7.2",
 		"< S seq 0 mss 1460 sackok;> SA;+ 10ms;< A seq 1;news opened;"
-		"send 10;> PA seq 1;+ 23ms;> PA seq 1;+ 195ms;> none;+ 10ms;"
+		"send 10;> PA seq 1;+ 83ms;> PA seq 1;+ 195ms;> none;+ 10ms;"
 		"> PA seq 1;+ 390ms;> none;+ 20ms;> PA seq 1"},
 	{"an ack puts the probe off", "8985 7.2",
 		"< S seq 0 mss 1460 sackok;> SA;+ 10ms;< A seq 1;news opened;"

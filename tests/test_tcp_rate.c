@@ -117,15 +117,18 @@ static uint64_t event_ns(bool drop, uint64_t *out_timeouts)
 	struct mono sent;
 	uint64_t took;
 
-	/* Tokens, 20 ms apart. More is said to follow, so that none closes. */
+	/*
+	 * Tokens, 20 ms apart, until it is known that the peer does not wait
+	 * with its ACKs. More is said to follow, so that none closes.
+	 */
 	begin(1, &line, &peer, 0);
 	s->ending = CASE_NEVER;
 	wire_run(&wire, mono_add(wire.now, 50 * NS_PER_MS), NULL, NULL);
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 40; i++) {
 		s->send_total += 238;
 		wire.lines[0].dead_from_ns = wire.now.ns;
 		wire.lines[0].dead_until_ns =
-			wire.now.ns + (drop && i == 19 ? 1000 : 0);
+			wire.now.ns + (drop && i == 39 ? 1000 : 0);
 		sent = wire.now;
 		case_push(&server, s);
 		wire_run(&wire, mono_add(wire.now, 20 * NS_PER_MS), NULL, NULL);
@@ -151,10 +154,59 @@ static void test_tail__a_lost_last_segment(void)
 	CU_ASSERT_TRUE(lost - plain <= 25 * NS_PER_MS);
 }
 
+/*
+ * What is sent twice although nothing is lost, of `count` tokens `every_ns`
+ * apart, to a reader that waits 40 ms with its ACKs after the first `prompt`.
+ */
+static uint64_t sent_again(uint64_t every_ns, int count, int prompt)
+{
+	const struct wire_line line = {.delay_ns = 50 * NS_PER_US};
+	struct peer_config peer = peer_of_lan();
+	struct case_stream *s = &server.streams[0];
+	const struct tcp_counters *k;
+	uint64_t again;
+
+	begin(1, &line, &peer, 0);
+	s->ending = CASE_NEVER;
+	wire_run(&wire, mono_add(wire.now, 50 * NS_PER_MS), NULL, NULL);
+	for (int i = 0; i < count; i++) {
+		if (i == prompt)
+			host.peers[0].config.ack_delay_ns = 40 * NS_PER_MS;
+		s->send_total += 238;
+		case_push(&server, s);
+		wire_run(&wire, mono_add(wire.now, every_ns), NULL, NULL);
+	}
+	wire_run(&wire, mono_add(wire.now, NS_PER_S), NULL, NULL);
+	CU_ASSERT_EQUAL(host.peers[0].received, s->send_total);
+	k = tcp_get_counters(server.tcp);
+	again = k->out_retransmitted;
+	CU_ASSERT_EQUAL(k->timeouts, 0);
+	finish();
+	return again;
+}
+
+static void test_delayed_acks__nothing_is_sent_twice(void)
+{
+	const uint64_t every_ms[] = {1, 5, 15, 20, 39, 100, 300};
+	uint64_t again;
+
+	for (size_t i = 0; i < sizeof(every_ms) / sizeof(every_ms[0]); i++) {
+		CU_ASSERT_EQUAL(sent_again(every_ms[i] * NS_PER_MS, 200, 0), 0);
+		/* As Linux does: sixteen at once. */
+		CU_ASSERT_EQUAL(
+			sent_again(every_ms[i] * NS_PER_MS, 200, 16), 0);
+		/* Once it was taken to be prompt, that has to be found out. */
+		again = sent_again(every_ms[i] * NS_PER_MS, 200, 100);
+		printf("%llu ", (unsigned long long)again);
+		CU_ASSERT(again <= 3);
+	}
+}
+
 static const struct suite_case cases[] = {
 	SUITE_CASE(rate__at_one_percent_loss),
 	SUITE_CASE(rate__without_loss),
 	SUITE_CASE(tail__a_lost_last_segment),
+	SUITE_CASE(delayed_acks__nothing_is_sent_twice),
 };
 
 int main(void)
