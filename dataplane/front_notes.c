@@ -3,7 +3,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/prefetch.h"
 #include "dataplane/front_private.h"
+
+#define CLOCK_NOTES 16 /* between two looks at it */
 
 /* --- jobs ------------------------------------------------------------------------ */
 
@@ -180,14 +183,11 @@ static void on_bytes(struct front *front, struct exchange *exchange,
 
 	if (!slot)
 		return;
-	if (out) {
-		front_clock(front);
-		if (note->stamp_ns > 0 && note->value > slot->acked)
-			histogram_add(&front->counters->token_to_socket,
-				front->now_ns > note->stamp_ns
-					? front->now_ns - note->stamp_ns
-					: 0);
-	}
+	if (out && note->stamp_ns > 0 && note->value > slot->acked)
+		histogram_add(&front->counters->token_to_socket,
+			front->now_ns > note->stamp_ns
+				? front->now_ns - note->stamp_ns
+				: 0);
 	if (note->value > slot->acked) {
 		if (exchange->streams)
 			count_token(front, slot);
@@ -307,12 +307,40 @@ static void on_note(struct front *front, const struct text_message *note)
 	}
 }
 
+/* Of the third note on the exchange, of the second what that has named. */
+static void look_ahead(struct front *front, const struct text_ring *ring,
+	const struct text_message *note)
+{
+	const struct text_message *next = text_ring_after(ring, note);
+	const struct exchange *exchange;
+
+	if (!next || (next = text_ring_after(ring, next)) == NULL)
+		return;
+	exchange = &front->exchanges[next->exchange];
+	if (exchange->first_slot != FRONT_NONE)
+		prefetch(&front->slots[exchange->first_slot],
+			sizeof(struct front_slot));
+	if (exchange->connection != FRONT_NONE) {
+		prefetch(&front->connections[exchange->connection],
+			CACHE_LINE_BYTES);
+		if (front->loop.ops->ahead)
+			front->loop.ops->ahead(
+				&front->loop, exchange->connection);
+	}
+	next = text_ring_after(ring, next);
+	if (next)
+		prefetch(&front->exchanges[next->exchange], EXCHANGE_HOT_BYTES);
+}
+
 static uint32_t drain(struct front *front, struct text_ring *ring)
 {
 	const struct text_message *note;
 	uint32_t count = 0;
 
 	while ((note = text_ring_peek(ring)) != NULL) {
+		look_ahead(front, ring, note);
+		if (count % CLOCK_NOTES == 0)
+			front_clock(front);
 		on_note(front, note);
 		text_ring_pop(ring);
 		count++;

@@ -123,6 +123,9 @@ struct exchange {
 	char tenant[64];
 };
 
+/* Up to where an event looks: all but its texts. */
+#define EXCHANGE_HOT_BYTES offsetof(struct exchange, received_ns)
+
 struct front_slot {
 	enum front_state own;
 	bool engine_done; /* the engine's half is terminal */

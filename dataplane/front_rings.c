@@ -8,9 +8,12 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "base/prefetch.h"
 #include "dataplane/front_private.h"
 
 #define BURST 256
+#define AHEAD_FAR 8
+#define AHEAD_NEAR 4
 
 static int attach(struct ring *ring, uint32_t *out_count,
 	const struct front *front, struct error *err)
@@ -194,6 +197,28 @@ static void on_message(
 		on_done(front, slot);
 }
 
+/* What the message some places on is about, and that of a nearer one. */
+static void look_ahead(const struct front *front,
+	const struct ring_message *messages, uint32_t i, uint32_t count)
+{
+	uint32_t slots = front->segment->shape.slot_count;
+
+	if (i + AHEAD_FAR < count && messages[i + AHEAD_FAR].slot < slots) {
+		uint32_t at = messages[i + AHEAD_FAR].slot;
+
+		prefetch(&front->slots[at], sizeof(front->slots[at]));
+		prefetch(&segment_slot(front->segment, at)->engine_state,
+			CACHE_LINE_BYTES);
+	}
+	if (i + AHEAD_NEAR < count && messages[i + AHEAD_NEAR].slot < slots) {
+		uint32_t at =
+			front->slots[messages[i + AHEAD_NEAR].slot].exchange;
+
+		if (at != FRONT_NONE)
+			prefetch(&front->exchanges[at], EXCHANGE_HOT_BYTES);
+	}
+}
+
 static uint32_t poll_rank(struct front *front, uint32_t index)
 {
 	struct front_rank *rank = &front->ranks[index];
@@ -201,8 +226,10 @@ static uint32_t poll_rank(struct front *front, uint32_t index)
 	uint32_t count =
 		ring_pop(rank->token_ring, rank->token_count, messages, BURST);
 
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
+		look_ahead(front, messages, i, count);
 		on_message(front, index, &messages[i]);
+	}
 	return count;
 }
 

@@ -6,12 +6,15 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/prefetch.h"
 #include "dataplane/nic_dpdk.h"
 
 #define DESCRIPTOR_COUNT 1024
 /* Both rings, what waits, a burst, and the pool's cache; 2^n - 1 packs best. */
 #define BUFFER_COUNT 4095
 #define CACHE_COUNT 256
+#define SPARE_AHEAD 2 /* whose memory is asked for */
+#define FRAME_HOT_BYTES 320 /* of an event */
 #define LARGE_COUNT 63 /* frames that the port cuts */
 #define LINK_BYTES_MAX 22 /* Ethernet, two tags */
 #define CLOSE_TRIES 1000
@@ -58,6 +61,26 @@ uint32_t nic_receive(struct nic *nic, struct net_frame *out, uint32_t max)
 
 /* --- frames that go --- */
 
+/* One that is written soon, from a pool that is larger than any cache. */
+static struct rte_mbuf *spare_take(struct nic *nic)
+{
+	struct rte_mbuf *m;
+
+	if (nic->spare_count == 0) {
+		if (rte_pktmbuf_alloc_bulk(nic->small, nic->spare, NIC_SPARE_COUNT))
+			return rte_pktmbuf_alloc(nic->small);
+		nic->spare_count = NIC_SPARE_COUNT;
+	}
+	m = nic->spare[--nic->spare_count];
+	if (nic->spare_count >= SPARE_AHEAD) {
+		const struct rte_mbuf *next =
+			nic->spare[nic->spare_count - SPARE_AHEAD];
+
+		prefetch(rte_pktmbuf_mtod(next, const char *), FRAME_HOT_BYTES);
+	}
+	return m;
+}
+
 uint8_t *nic_frame_get(struct nic *nic, size_t size)
 {
 	bool large = size > nic->small_bytes;
@@ -70,7 +93,7 @@ uint8_t *nic_frame_get(struct nic *nic, size_t size)
 	nic->given = NULL;
 	if (size > (nic->large ? nic->large_bytes : nic->small_bytes))
 		return NULL;
-	nic->given = rte_pktmbuf_alloc(large ? nic->large : nic->small);
+	nic->given = large ? rte_pktmbuf_alloc(nic->large) : spare_take(nic);
 	return nic->given ? rte_pktmbuf_mtod(nic->given, uint8_t *) : NULL;
 }
 
@@ -213,7 +236,7 @@ void nic_get_numbers(struct nic *nic, struct nic_numbers *out)
 
 uint32_t nic_buffers_out(const struct nic *nic)
 {
-	return rte_mempool_in_use_count(nic->small) +
+	return rte_mempool_in_use_count(nic->small) - nic->spare_count +
 	       (nic->large ? rte_mempool_in_use_count(nic->large) : 0);
 }
 
@@ -238,13 +261,18 @@ static int probe(struct nic_port *port, struct error *err)
 {
 	const char *device = port->device;
 	char name[NIC_DEVICE_BYTES];
-	int rc = nic_eal_is_card(device) ? 0 : rte_dev_probe(device);
+	int rc = 0;
 
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(device, ","), device);
+	/* Cards are there from the start, and what others have made. */
+	if (rte_eth_dev_get_port_by_name(name, &port->id) == 0)
+		return 0;
+	if (!nic_eal_is_card(device))
+		rc = rte_dev_probe(device);
 	/* What it calls a bad address is a word that no driver knows. */
 	if (rc)
 		return refuse(device, rc == -EFAULT ? -EINVAL : rc,
 			"the port cannot be made", err);
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(device, ","), device);
 	if (rte_eth_dev_get_port_by_name(name, &port->id))
 		return refuse(device, -ENODEV,
 			"DPDK has no driver for it, or the kernel's keeps it",
@@ -511,6 +539,7 @@ void nic_close(struct nic *nic)
 			;
 		give_back(nic);
 		rte_pktmbuf_free(nic->given);
+		rte_pktmbuf_free_bulk(nic->spare, nic->spare_count);
 		rte_pktmbuf_free_bulk(nic->waiting, nic->waiting_count);
 	}
 	nic_link_close(nic);

@@ -13,6 +13,7 @@
 #include "dataplane/nic_eal.h"
 
 #define NIC_BURST_COUNT 64
+#define NIC_SPARE_COUNT 32
 #define NIC_PORT_COUNT 2
 
 /* What tells of a frame while nobody looks. */
@@ -45,6 +46,8 @@ struct nic {
 	struct rte_mbuf *received[NIC_BURST_COUNT]; /* lent to the caller */
 	uint32_t received_count;
 	struct rte_mbuf *given; /* by frame_get(), not yet sent */
+	struct rte_mbuf *spare[NIC_SPARE_COUNT]; /* small ones, to be given */
+	uint32_t spare_count;
 	struct rte_mbuf *waiting[NIC_SEND_COUNT];
 	uint32_t waiting_count;
 	uint64_t stuck_ns; /* since when none was taken; 0 = not */

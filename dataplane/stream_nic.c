@@ -340,6 +340,14 @@ static int nic_loop_send(struct stream_loop *loop, struct stream_id id,
 	return own->ops->send(own, id, segments, segment_count);
 }
 
+static void nic_loop_ahead(const struct stream_loop *loop, uint32_t index)
+{
+	const struct stream_nic *n = loop->context;
+
+	if (index < n->tcp_count)
+		n->tcp.ops->ahead(&n->tcp, index);
+}
+
 static size_t nic_loop_room(const struct stream_loop *loop, struct stream_id id)
 {
 	struct stream_loop *own = loop_of(loop->context, &id);
@@ -412,6 +420,7 @@ static const struct stream_ops stream_nic_ops = {
 	.poll = nic_loop_poll,
 	.send = nic_loop_send,
 	.room = nic_loop_room,
+	.ahead = nic_loop_ahead,
 	.want = nic_loop_want,
 	.resume = nic_loop_resume,
 	.close = nic_loop_close,
@@ -421,6 +430,13 @@ static const struct stream_ops stream_nic_ops = {
 	.wake = nic_loop_wake,
 	.destroy = nic_loop_destroy,
 };
+
+uint64_t stream_nic_busy_turns(const struct stream_loop *loop)
+{
+	const struct stream_nic *n = loop->context;
+
+	return n->busy_count;
+}
 
 /* --- create --- */
 

@@ -105,6 +105,21 @@ const struct text_message *text_ring_peek(struct text_ring *ring)
 	return at_tail(ring);
 }
 
+const struct text_message *text_ring_after(
+	const struct text_ring *ring, const struct text_message *message)
+{
+	size_t mask = ring->capacity - 1;
+	size_t at = (size_t)((const char *)message - ring->data) +
+		    record_size(message->length);
+	size_t distance = (at - ring->tail) & mask;
+	const char *record = ring->data + (at & mask);
+	const struct text_message *next = (const void *)record;
+
+	if (distance == 0 || distance >= ring->head_seen - ring->tail)
+		return NULL;
+	return next->kind == TEXT_SKIP ? NULL : next;
+}
+
 void text_ring_pop(struct text_ring *ring)
 {
 	const struct text_message *message = at_tail(ring);

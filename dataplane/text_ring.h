@@ -87,6 +87,9 @@ bool text_ring_push(struct text_ring *ring, const struct text_message *message,
 /* The oldest message, its bytes behind it, or NULL. */
 const struct text_message *text_ring_peek(struct text_ring *ring);
 void text_ring_pop(struct text_ring *ring);
+/* The one behind it, where it is known to be there already; else NULL. */
+const struct text_message *text_ring_after(
+	const struct text_ring *ring, const struct text_message *message);
 
 /*
  * A bell: the sleeper sets it, whoever has pushed clears it and wakes.

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/prefetch.h"
 #include "dataplane/text_worker.h"
 
 #define JOB_BYTES ((size_t)1 << 20)
@@ -20,6 +21,7 @@
 #define WAKE_JOBS 64
 #define EVENT_BYTES ((size_t)65536) /* of one job's output, to begin with */
 #define IN_NICE 5 /* tokens of running streams go before new prompts */
+#define LEAD_BYTES 192 /* what an event starts with, mostly */
 #define TEMPLATE_SPARE_BYTES ((size_t)1 << 20)
 
 struct text_request *text_request_create(
@@ -108,6 +110,33 @@ static void *in_main(void *arg)
 	}
 }
 
+/* Of the second job on the request, of the next one what that has named. */
+static void look_ahead(
+	const struct text_ring *jobs, const struct text_message *job)
+{
+	const struct text_message *next = text_ring_after(jobs, job);
+	const struct text_request *request;
+
+	if (!next || !(request = next->request))
+		return;
+	if (next->choice < request->choice_count) {
+		const struct text_choice *c = &request->choices[next->choice];
+
+		prefetch(c, offsetof(struct text_choice, detok.run));
+		prefetch(&c->detok.partial_bytes,
+			offsetof(struct detokenizer, text) -
+				offsetof(struct detokenizer, partial_bytes) +
+				CACHE_LINE_BYTES);
+	}
+	prefetch(request->lead.data, LEAD_BYTES);
+	prefetch(&request->api.sampling, CACHE_LINE_BYTES);
+	next = text_ring_after(jobs, next);
+	if (next && next->request)
+		prefetch(&next->request->reply,
+			sizeof(*request) -
+				offsetof(struct text_request, reply));
+}
+
 static void *out_main(void *arg)
 {
 	struct text_worker *worker = arg;
@@ -119,6 +148,7 @@ static void *out_main(void *arg)
 
 		if (job->kind == TEXT_QUIT)
 			return NULL;
+		look_ahead(&worker->out_jobs, job);
 		text_out_run(worker, job);
 		text_ring_pop(&worker->out_jobs);
 		/* In a long burst the first tokens do not wait for the last. */
