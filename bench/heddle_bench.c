@@ -6,6 +6,7 @@
 #include "bench/adapters.h"
 #include "bench/ask.h"
 #include "bench/batch.h"
+#include "bench/dataplane.h"
 #include "bench/frontend.h"
 #include "bench/memmgr.h"
 #include "bench/serve.h"
@@ -23,6 +24,8 @@ static void usage(FILE *out)
 		"  frontend  the front end's ceiling beside a bare loop\n"
 		"  memmgr    what adapters cost in memory and time\n"
 		"  adapters  what adapters cost steps and loads\n"
+		"  dataplane a token event from ring to wire, over both back "
+		"ends\n"
 		"  tcp       what a segment costs our own TCP\n"
 		"  tls       what a record costs our own TLS\n\n"
 		"heddle-bench COMMAND --help lists the options.\n");
@@ -36,7 +39,8 @@ int main(int argc, char **argv)
 	} commands[] = {{"ask", ask_main}, {"serve", serve_main},
 		{"batch", batch_main}, {"frontend", frontend_main},
 		{"memmgr", memmgr_main}, {"adapters", adapters_main},
-		{"tcp", tcp_speed_main}, {"tls", tls_speed_main}};
+		{"dataplane", dataplane_main}, {"tcp", tcp_speed_main},
+		{"tls", tls_speed_main}};
 
 	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
 		usage(stdout);

@@ -259,7 +259,7 @@ static int wind_down(struct serve_loop *loop)
 		}
 		if (connection->state != CONNECTION_FREE &&
 			connection->state != CONNECTION_CLOSING)
-			connection_close(loop, connection);
+			loop_connection_close(loop, connection);
 	}
 	while (rc == 0 && loop->open_count)
 		rc = reap(loop, TICK_NS);

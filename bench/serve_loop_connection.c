@@ -115,7 +115,8 @@ static void settle_closing(
 	give_free(loop, connection);
 }
 
-void connection_close(struct serve_loop *loop, struct connection *connection)
+void loop_connection_close(
+	struct serve_loop *loop, struct connection *connection)
 {
 	assert(connection->state != CONNECTION_FREE);
 	connection->state = CONNECTION_CLOSING;
@@ -217,7 +218,7 @@ void connection_fail(struct serve_loop *loop, struct connection *connection,
 	serve_reply_fault(&connection->reply, fault, example,
 		example ? strlen(example) : 0);
 	item_ended(loop, connection, SERVE_FAILED);
-	connection_close(loop, connection);
+	loop_connection_close(loop, connection);
 }
 
 /* A kept connection had ended before we knew: the item goes on another. */
@@ -229,7 +230,7 @@ static bool went_stale(struct serve_loop *loop, struct connection *connection)
 		return false;
 	serve_live_add(&loop->setup->live->reconnects, 1);
 	loop->active_count--;
-	connection_close(loop, connection);
+	loop_connection_close(loop, connection);
 	return true;
 }
 
@@ -263,7 +264,7 @@ static void reply_done(
 		item_ended(loop, connection,
 			failed ? SERVE_FAILED : SERVE_COMPLETED);
 	if (!keep) {
-		connection_close(loop, connection);
+		loop_connection_close(loop, connection);
 		return;
 	}
 	connection->is_reused = true;
@@ -306,7 +307,7 @@ static void take_data(struct serve_loop *loop, struct connection *connection,
 		/* Bytes that nobody asked for. */
 		loop->faults->counts[SERVE_FAULT_TRAILING]++;
 		remove_idle(loop, connection);
-		connection_close(loop, connection);
+		loop_connection_close(loop, connection);
 		return;
 	}
 	if (connection->state != CONNECTION_BUSY)
@@ -329,7 +330,7 @@ static void take_end(
 {
 	if (connection->state == CONNECTION_IDLE) {
 		remove_idle(loop, connection);
-		connection_close(loop, connection);
+		loop_connection_close(loop, connection);
 		return;
 	}
 	if (connection->state != CONNECTION_BUSY ||

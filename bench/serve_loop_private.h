@@ -78,7 +78,8 @@ void connection_fail(struct serve_loop *loop, struct connection *connection,
 	enum serve_fault fault, const char *example);
 
 /* Let go of the connection, whatever it does; its item has ended. */
-void connection_close(struct serve_loop *loop, struct connection *connection);
+void loop_connection_close(
+	struct serve_loop *loop, struct connection *connection);
 
 /* serve_loop.c */
 

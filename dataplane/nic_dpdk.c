@@ -67,7 +67,8 @@ static struct rte_mbuf *spare_take(struct nic *nic)
 	struct rte_mbuf *m;
 
 	if (nic->spare_count == 0) {
-		if (rte_pktmbuf_alloc_bulk(nic->small, nic->spare, NIC_SPARE_COUNT))
+		if (rte_pktmbuf_alloc_bulk(
+			    nic->small, nic->spare, NIC_SPARE_COUNT))
 			return rte_pktmbuf_alloc(nic->small);
 		nic->spare_count = NIC_SPARE_COUNT;
 	}

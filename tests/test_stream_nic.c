@@ -601,6 +601,22 @@ static void test_stream_nic_create__refuses(void)
 	CU_ASSERT_EQUAL(stream_nic_create(&config, &e.loop, NULL), -EINVAL);
 }
 
+/* What waits in the port would be late for timers that run before it. */
+static void test_stream_nic__a_turn_takes_all_that_came(void)
+{
+	static const uint8_t nobodys[60] = {2, 0, 0, 0, 0, 1, [12] = 0x12};
+	struct echo e = {0};
+	uint64_t before;
+
+	begin(&e);
+	for (int i = 0; i < 500; i++)
+		put(&port.in, nobodys, sizeof(nobodys));
+	before = port.in_count;
+	(void)e.loop.ops->poll(&e.loop, (struct mono){0});
+	CU_ASSERT_EQUAL(port.in_count - before, 500);
+	end(&e);
+}
+
 static const struct suite_case cases[] = {
 	SUITE_CASE(stream_nic__both_kinds_in_one_loop),
 	SUITE_CASE(stream_nic__names_of_dead_streams),
@@ -609,6 +625,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(stream_nic__a_full_port_keeps_it_awake),
 	SUITE_CASE(stream_nic__a_port_that_tells_of_frames),
 	SUITE_CASE(stream_nic__tells_the_network_where_it_is),
+	SUITE_CASE(stream_nic__a_turn_takes_all_that_came),
 	SUITE_CASE(stream_nic_create__refuses),
 };
 

@@ -153,6 +153,7 @@ $(call test,tls_record,tests/tls_duo.c tests/tls_identity.c tests/pattern.c \
 tcp_test_c = tests/wire.c tests/wire_peer.c tests/tcp_case.c tests/pattern.c \
 	$(tcp_c)
 $(call test,timer_wheel,dataplane/timer_wheel.c)
+$(call test,text_ring,dataplane/text_ring.c)
 $(call test,tcp_wire,$(tcp_test_c))
 $(call test,tcp_move,$(tcp_test_c))
 $(call test,net,$(tcp_test_c))
@@ -342,7 +343,7 @@ $(B)/tests/test_serve_node: $(B)/heddled $(B)/heddlectl
 
 # heddle-bench, and the official Python client, against heddled.
 TESTS += $(B)/tests/test_bench_node $(B)/tests/test_bench_batch
-TESTS += $(B)/tests/test_bench_adapters
+TESTS += $(B)/tests/test_bench_adapters $(B)/tests/test_bench_dataplane
 TESTS += $(B)/tests/test_openai
 $(B)/tests/test_bench_batch: $(B)/heddled $(B)/heddle-bench $(B)/heddle-eval
 	@mkdir -p $(@D)
@@ -351,6 +352,10 @@ $(B)/tests/test_bench_batch: $(B)/heddled $(B)/heddle-bench $(B)/heddle-eval
 $(B)/tests/test_bench_adapters: $(B)/heddle-bench
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec tests/bench_adapters.sh $(B)\n' >$@
+	@chmod +x $@
+$(B)/tests/test_bench_dataplane: $(B)/heddle-bench
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec tests/bench_dataplane.sh $(B)\n' >$@
 	@chmod +x $@
 $(B)/tests/test_bench_node: $(B)/heddled $(B)/heddle-bench
 	@mkdir -p $(@D)

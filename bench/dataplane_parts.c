@@ -1,0 +1,233 @@
+/* dataplane_parts.c - many, idle, attacked, long (runs -> rows) */
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All of them over the ring: there a frame is lost only where somebody says
+ * so, and counts can be compared to the last one.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/dataplane_private.h"
+#include "bench/node.h"
+
+#define SEED_COUNT 64u
+#define EXACT_TOKENS 100u
+#define IDLE_KIB_MAX 4.0
+#define FIRST_COUNT 64u /* connections that pay for what all share */
+#define STILL_THERE 1000u /* every so-manieth is asked once more */
+#define SOAK_TOKENS 400u
+#define COUNT_S 0.25 /* counters are written ten times a second */
+
+static struct dataplane_run *run_new(
+	struct dataplane_session *s, const struct dataplane_run_setup *setup)
+{
+	struct dataplane_run *run = malloc(sizeof(*run));
+
+	if (!run)
+		error_set(&s->err, ENOMEM, "no memory for a run");
+	else if (dataplane_run_open(&s->place, setup, run, &s->err) == 0)
+		return run;
+	free(run);
+	return NULL;
+}
+
+static void run_free(struct dataplane_run *run)
+{
+	dataplane_run_close(run);
+	free(run);
+}
+
+/* --- many streams, byte for byte ------------------------------------------- */
+
+static int exact(struct dataplane_session *s, struct dataplane_run *run)
+{
+	uint64_t hashes[SEED_COUNT];
+	uint32_t same = 0;
+	int rc = dataplane_run_connect(run, 0, s->exact, &s->err);
+
+	run->client.check = true;
+	/* Alone, one after the other: what each seed's answer is. */
+	for (uint32_t i = 0; i < SEED_COUNT && rc == 0; i++) {
+		rc = dataplane_run_ask(run, i, i + 1, true, &s->err);
+		hashes[i] = run->client.ends[i].hash;
+	}
+	if (rc == 0)
+		rc = dataplane_run_ask(run, 0, s->exact, true, &s->err);
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; i < s->exact; i++)
+		same += run->client.ends[i].hash == hashes[i % SEED_COUNT] &&
+			run->client.ends[i].event_count == EXACT_TOKENS + 1;
+	dataplane_plain(s, "dataplane.exact", same, "streams");
+	return same == s->exact
+		       ? 0
+		       : error_set(&s->err, EPROTO,
+				 "%u of %u streams are not as they are alone",
+				 s->exact - same, s->exact);
+}
+
+int dataplane_part_exact(struct dataplane_session *s)
+{
+	const struct dataplane_run_setup setup = {.streams = s->exact,
+		.ends = s->exact,
+		.tokens = EXACT_TOKENS,
+		.seed_count = SEED_COUNT};
+	struct dataplane_run *run = run_new(s, &setup);
+	int rc;
+
+	if (!run)
+		return -s->err.code;
+	rc = exact(s, run);
+	run_free(run);
+	return rc;
+}
+
+/* --- idle connections -------------------------------------------------------- */
+
+static int idle(struct dataplane_session *s, struct dataplane_run *run)
+{
+	uint32_t all = s->idle + FIRST_COUNT;
+	uint64_t before, after;
+	int rc = dataplane_run_connect(run, 0, FIRST_COUNT, &s->err);
+
+	run->client.plain = true;
+	if (rc == 0)
+		rc = dataplane_run_ask(run, 0, FIRST_COUNT, true, &s->err);
+	before = bench_memory_bytes(getpid());
+	for (uint32_t at = FIRST_COUNT; at < all && rc == 0; at += 256) {
+		uint32_t end = at + 256 < all ? at + 256 : all;
+
+		rc = dataplane_run_connect(run, at, end, &s->err);
+		if (rc == 0)
+			rc = dataplane_run_ask(run, at, end, true, &s->err);
+	}
+	dataplane_run_for(run, COUNT_S);
+	after = bench_memory_bytes(getpid());
+	for (uint32_t i = 0; i < all && rc == 0; i += STILL_THERE)
+		rc = dataplane_run_ask(run, i, i + 1, true, &s->err);
+	if (rc)
+		return rc;
+	dataplane_plain(s, "dataplane.idle_held",
+		(double)run->world.front->counters->connections_open,
+		"connections");
+	dataplane_bounded(s, "dataplane.idle_connection",
+		((double)after - (double)before) / 1024 / s->idle, "KiB",
+		IDLE_KIB_MAX);
+	return 0;
+}
+
+int dataplane_part_idle(struct dataplane_session *s)
+{
+	const struct dataplane_run_setup setup = {
+		.streams = 64, .ends = s->idle + FIRST_COUNT, .tokens = 16};
+	struct dataplane_run *run = run_new(s, &setup);
+	int rc;
+
+	if (!run)
+		return -s->err.code;
+	/* Ours is no part of it: it is touched before. */
+	for (uint32_t i = 0; i < setup.ends; i++)
+		run->client.ends[i].sent_ns = 1;
+	rc = idle(s, run);
+	run_free(run);
+	return rc;
+}
+
+/* --- a long time at full load ------------------------------------------------ */
+
+static void ask_again(struct dataplane_run *run, uint32_t i)
+{
+	dataplane_client_ask(&run->client, i);
+}
+
+static void stop_asking(struct dataplane_run *run, uint32_t i)
+{
+	(void)run;
+	(void)i;
+}
+
+/* What came is what TCP took, what was answered below it, and what was lost. */
+static void balance(
+	struct dataplane_session *s, const struct dataplane_run *run)
+{
+	const struct nic_counters *n = &run->world.front->counters->nic;
+	const struct dataplane_client *client = &run->client;
+	double sent = (double)(client->segments_out + client->arp_out) -
+		      (double)run->wire->lost;
+	double lost = (double)(n->in_lost_link_total + n->in_lost_ip_total +
+			       n->in_lost_icmp_total + n->in_lost_pieces_total);
+	double named =
+		(double)n->segments_in_total + (double)client->arp_out + lost;
+
+	dataplane_plain(s, "dataplane.soak.frames_in",
+		(double)n->in_frames_total, "frames");
+	dataplane_plain(s, "dataplane.soak.frames_lost",
+		lost + (double)n->in_lost_tcp_total +
+			(double)n->in_lost_port_total,
+		"frames");
+	dataplane_plain(s, "dataplane.soak.frames_unsent",
+		sent - (double)n->in_frames_total, "frames");
+	dataplane_plain(s, "dataplane.soak.frames_unnamed",
+		(double)n->in_frames_total - named, "frames");
+	dataplane_plain(s, "dataplane.soak.segments_again",
+		(double)n->segments_again_total, "segments");
+	if (sent != (double)n->in_frames_total ||
+		named != (double)n->in_frames_total)
+		s->missed = true;
+}
+
+static int soak(struct dataplane_session *s, struct dataplane_run *run)
+{
+	uint32_t n = run->setup.streams;
+	const struct nic_counters *nic = &run->world.front->counters->nic;
+	uint64_t early, late, buffers;
+	int rc = dataplane_run_connect(run, 0, n, &s->err);
+
+	dataplane_run_for(run, COUNT_S);
+	buffers = nic->buffers_used;
+	run->on_done = ask_again;
+	if (rc == 0)
+		rc = dataplane_run_ask(run, 0, n, false, &s->err);
+	if (rc)
+		return rc;
+	dataplane_run_for(run, s->soak_seconds / 3);
+	early = bench_memory_bytes(getpid());
+	dataplane_run_for(run, s->soak_seconds * 2 / 3);
+	late = bench_memory_bytes(getpid());
+	run->on_done = stop_asking;
+	rc = dataplane_run_settle(run, &s->err);
+	if (rc)
+		return rc;
+	dataplane_run_for(run, COUNT_S);
+	dataplane_plain(s, "dataplane.soak.events_per_s",
+		(double)run->token_count / s->soak_seconds, "events/s");
+	dataplane_plain(s, "dataplane.soak.streams", (double)run->done_count,
+		"streams");
+	dataplane_plain(s, "dataplane.soak.memory_grown",
+		((double)late - (double)early) / 1024, "KiB");
+	dataplane_plain(
+		s, "dataplane.soak.buffers_before", (double)buffers, "mbufs");
+	dataplane_plain(s, "dataplane.soak.buffers_after",
+		(double)nic->buffers_used, "mbufs");
+	balance(s, run);
+	return 0;
+}
+
+int dataplane_part_soak(struct dataplane_session *s)
+{
+	const struct dataplane_run_setup setup = {.streams = s->soak_streams,
+		.ends = s->soak_streams,
+		.tokens = SOAK_TOKENS};
+	struct dataplane_run *run = run_new(s, &setup);
+	int rc;
+
+	if (!run)
+		return -s->err.code;
+	rc = soak(s, run);
+	run_free(run);
+	return rc;
+}

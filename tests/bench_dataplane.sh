@@ -1,0 +1,45 @@
+#!/bin/bash
+# bench_dataplane.sh - heddle-bench dataplane in short (-> verdict)
+# SPDX-License-Identifier: Apache-2.0
+# usage: tests/bench_dataplane.sh BUILD   (ends with the line that tests/run.sh
+# reads)
+# Whether limits of time are kept is not judged here: machines that test are
+# busy. Bytes and balances are.
+set -u
+build=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+. tests/verdict.sh
+tools/bench/frontend-model.sh "$work/model"
+bench() {
+	"$build/heddle-bench" dataplane --model "$work/model" --quiet \
+		--seconds 0.2 --json "$work/json" "$@" >"$work/out" 2>"$work/err"
+	status=$?
+	grep -q "this build has no DPDK" "$work/err" && {
+		echo "SKIP: this build has no DPDK"
+		exit 77
+	}
+	[ "$status" -le 1 ]
+}
+# figures EXPRESSION: of the values, by their names
+figures() {
+	python3 - "$work/json" "$1" <<'END' >>"$work/out" 2>>"$work/err"
+import json, sys
+v = {row["name"].removeprefix("dataplane."): row["value"] for row in json.load(open(sys.argv[1]))}
+assert eval(sys.argv[2]), v
+END
+}
+bench --parts cost --streams 16,1024 && cat "$work/out" &&
+	figures 'v["ring.net.s16"] > 0 and v["ring.all.s1024"] > 0 and v["ring.burst_p99.s1024"] > 0'
+verdict cost__is_measured $?
+bench --parts exact --exact 300 && figures 'v["exact"] == 300'
+verdict exact__each_stream_is_as_it_is_alone $?
+bench --parts idle --idle 3000 && cat "$work/out" && figures 'v["idle_held"] == 3064'
+verdict idle__connections_are_held $?
+bench --parts attack --many 500 && cat "$work/out" &&
+	figures 'v["ttft.quiet"] > 0 and v["ttft.slowloris"] > 0'
+verdict attack__others_are_answered $?
+bench --parts soak --soak 128 --soak-seconds 1 && cat "$work/out" &&
+	figures 'v["soak.streams"] >= 128 and v["soak.frames_unsent"] == 0 and v["soak.frames_unnamed"] == 0 and v["soak.buffers_after"] == v["soak.buffers_before"]'
+verdict soak__frames_and_buffers_balance $?
+suite bench_dataplane
