@@ -7,6 +7,8 @@
 #include "dataplane/front_private.h"
 
 #define CLOCK_NOTES 16 /* between two looks at it */
+/* Of a turn: while a worker goes on, what it has made has to go out. */
+#define NOTES_MAX 128
 
 /* --- jobs ------------------------------------------------------------------------ */
 
@@ -337,7 +339,7 @@ static uint32_t drain(struct front *front, struct text_ring *ring)
 	const struct text_message *note;
 	uint32_t count = 0;
 
-	while ((note = text_ring_peek(ring)) != NULL) {
+	while (count < NOTES_MAX && (note = text_ring_peek(ring)) != NULL) {
 		look_ahead(front, ring, note);
 		if (count % CLOCK_NOTES == 0)
 			front_clock(front);
