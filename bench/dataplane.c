@@ -207,11 +207,7 @@ static int run_parts(struct dataplane_session *s)
 	report_print_table(&s->report, stdout);
 	if (rc == 0 && !s->quiet)
 		report_print_bars(&s->report, stdout);
-	if (rc == 0 && s->json)
-		rc = report_write_json(&s->report, s->json, &s->err);
-	if (rc == 0 && s->svg)
-		rc = report_write_svg(&s->report, s->svg, &s->err);
-	return rc;
+	return rc ? rc : report_write(&s->report, s->json, s->svg, &s->err);
 }
 
 int dataplane_main(int argc, char **argv)

@@ -475,6 +475,11 @@ static int probe_all(
 	rc = probe(&nic->ports[0], err);
 	if (rc == 0 && nic->port_count == 2)
 		rc = probe(&nic->ports[1], err);
+	if (rc == 0 && nic->ports[1].id == nic->ports[0].id) {
+		nic->ports[1].id = RTE_MAX_ETHPORTS; /* it is closed once */
+		rc = refuse(
+			config->standby, -EEXIST, "it is the first port", err);
+	}
 	nic->port = nic->ports[0].id;
 	return rc;
 }

@@ -36,7 +36,7 @@ struct stream_nic {
 	/* of the turn */
 	uint32_t event_count;
 	bool worked; /* a frame or an event, or something was sent */
-	uint64_t worked_ns, looked_ns, watched_ns;
+	uint64_t worked_ns, looked_ns, watched_ns, busy_count;
 	bool has_bell; /* the port ends our sleep */
 	_Atomic bool woken;
 	struct poll_meter meter;
@@ -283,6 +283,7 @@ static void note_work(struct stream_nic *n, struct mono now)
 	n->worked = false;
 	n->worked_ns = now.ns;
 	n->meter.busy++;
+	n->busy_count++;
 }
 
 static uint32_t nic_loop_poll(struct stream_loop *loop, struct mono until)

@@ -70,7 +70,7 @@ struct stream_nic_config {
 int stream_nic_create(const struct stream_nic_config *config,
 	struct stream_loop *out, struct error *err);
 
-/* Turns so far of a loop made here in which there was something to do. */
+/* Turns so far of a loop made here, without TLS, that had something to do. */
 uint64_t stream_nic_busy_turns(const struct stream_loop *loop);
 
 #endif

@@ -393,7 +393,9 @@ polled=
 verdict drain__ends $?
 start_polled --nic-spin 0us --nic-sleep 5ms && serves && end_polled
 verdict restart__at_once_and_mostly_asleep $?
-start_polled --nic-core 0 && serves && end_polled
+# The first that this process may use.
+core=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
+start_polled --nic-core "$core" && serves && end_polled
 verdict core__of_its_own $?
 
 # --- TLS ------------------------------------------------------------------------------
