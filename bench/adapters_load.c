@@ -216,26 +216,12 @@ static void take_medians(struct rounds *r, struct load_rates *out)
 	out->unload_ns = median(r->unload, r->count);
 }
 
-/* Memory that memcpy uses: in large pages, as the engine's is. */
-static uint8_t *make_buffer(size_t bytes, int value)
-{
-	const size_t large = (size_t)2 << 20;
-	uint8_t *buffer =
-		aligned_alloc(large, (bytes + large - 1) / large * large);
-
-	if (!buffer)
-		return NULL;
-	(void)madvise(buffer, bytes, MADV_HUGEPAGE);
-	memset(buffer, value, bytes);
-	return buffer;
-}
-
 int load_measure(struct world *w, uint32_t rounds, uint32_t threads,
 	struct load_rates *out, struct error *err)
 {
 	double *room = calloc((size_t)rounds * (3 + PART_COUNT), sizeof(*room));
-	uint8_t *source = make_buffer(w->whole_bytes, 1);
-	uint8_t *target = make_buffer(w->whole_bytes, 2);
+	uint8_t *source = malloc(w->whole_bytes);
+	uint8_t *target = malloc(w->whole_bytes);
 	struct rounds r = {.threads = threads, .count = rounds};
 	int rc = room && source && target ? 0 : -ENOMEM;
 
@@ -246,6 +232,8 @@ int load_measure(struct world *w, uint32_t rounds, uint32_t threads,
 		r.unload = room + (size_t)2 * rounds;
 		for (uint32_t p = 0; p < PART_COUNT; p++)
 			r.parts[p] = room + (size_t)(3 + p) * rounds;
+		memset(source, 1, w->whole_bytes);
+		memset(target, 2, w->whole_bytes);
 		rc = measure_used(w, &r, source, target, err);
 	} else {
 		error_set(err, ENOMEM, "no memory to copy");

@@ -3,7 +3,7 @@
 /*
  * Load:     from files in the page cache to RESIDENT by some threads, of an
  *           adapter that tunes every expert; and memcpy of as many bytes by
- *           as many threads right behind it, in large pages. "Used" memory was written
+ *           as many threads right behind it. "Used" memory was written
  *           before, on both sides; "fresh" memory is touched by nobody yet, so
  *           that the system finds and clears each page: new pages of the
  *           engine's pool against a new mapping of a memory file.

@@ -109,9 +109,7 @@ struct vmm_ops {
  * upper bound (twice the spans, for the gaps beside them, and one for each
  * reservation). The file grows ahead of use, by doubling; physical memory is
  * the system's until a page is first touched, and its again when a handle is
- * released and no mapping is left. Handles of whole large pages of the system
- * (2 MiB) begin at such a boundary of the file, reservations at one of the
- * addresses; where most are such, prepare() puts large pages under them.
+ * released and no mapping is left.
  */
 struct vmm_host_config {
 	size_t granularity_bytes;
@@ -121,7 +119,7 @@ struct vmm_host_config {
 	 * it open so that pages outlive this process. It is duplicated. Its
 	 * first head_bytes (a multiple of the granularity) are not touched.
 	 * Handles lie in the file in the order of their creation, one behind
-	 * the other but for gaps that follow from their sizes: who creates the same ones again finds their bytes.
+	 * the other: who creates the same ones again finds their bytes.
 	 * What is released stays in the file.
 	 */
 	bool adopts;

@@ -33,10 +33,6 @@
 #define ENTRY_HANDLE (ENTRY_ACCESS - 1)
 
 #define MAPPING_LIMIT_DEFAULT 65530 /* the kernel's, where it cannot be read */
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* linux/mman.h; the C library may be older */
-#endif
-#define LARGE_PAGE_BYTES ((size_t)2 << 20) /* the system's, on x86-64 */
 #define HANDLE_COUNT_FIRST 256
 #define GRANULARITY_BYTES_MIN ((size_t)PAGE_SIZE_BYTES_MIN)
 
@@ -73,7 +69,6 @@ struct vmm_host {
 	bool adopted; /* the file is kept by others, too */
 	uint64_t file_bytes;
 	uint64_t used_bytes; /* of the file, by all handles so far */
-	uint32_t large_count; /* of them, multiples of LARGE_PAGE_BYTES */
 	uint64_t granule_bytes;
 	uint64_t mapping_count_max;
 	uint64_t span_count;
@@ -199,14 +194,12 @@ static int host_reserve(struct vmm *vmm, size_t size_bytes, vmm_addr *out)
 {
 	struct vmm_host *host = host_of(vmm);
 	size_t granule = vmm->granularity_bytes;
-	/* Addresses and the file agree modulo a large page. */
-	size_t align = granule > LARGE_PAGE_BYTES ? granule : LARGE_PAGE_BYTES;
 	struct reservation r = {.size_bytes = size_bytes};
 	struct reservation *grown;
 	uint32_t at;
 
 	assert(size_bytes > 0 && size_bytes % granule == 0);
-	if (!add_ok(size_bytes, align, &r.raw_bytes) ||
+	if (!add_ok(size_bytes, granule, &r.raw_bytes) ||
 		size_bytes / granule > UINT32_MAX ||
 		2 * host->span_count + host->reservation_count >=
 			host->mapping_count_max)
@@ -225,7 +218,7 @@ static int host_reserve(struct vmm *vmm, size_t size_bytes, vmm_addr *out)
 		free(r.entries);
 		return -ENOMEM;
 	}
-	r.addr = ((uintptr_t)r.raw + align - 1) & ~((vmm_addr)align - 1);
+	r.addr = ((uintptr_t)r.raw + granule - 1) & ~((vmm_addr)granule - 1);
 	at = reservation_index(host, r.addr);
 	memmove(grown + at + 1, grown + at,
 		(host->reservation_count - at) * sizeof(*grown));
@@ -322,14 +315,8 @@ static int host_create(
 		handle->next_spare = 0;
 		handle->state = HANDLE_LIVE;
 	} else {
-		bool large = size_bytes % LARGE_PAGE_BYTES == 0;
-		uint64_t gap = large ? -host->used_bytes % LARGE_PAGE_BYTES : 0;
-
-		if (grow_table(host) != 0 ||
-			grow_file(host, gap + size_bytes) != 0)
+		if (grow_table(host) != 0 || grow_file(host, size_bytes) != 0)
 			return -ENOMEM;
-		host->used_bytes += gap;
-		host->large_count += large;
 		handle = &host->handles[host->handle_count++];
 		*handle = (struct handle){.offset_bytes = host->used_bytes,
 			.size_bytes = size_bytes};
@@ -513,25 +500,6 @@ static int host_clear(struct vmm *vmm, vmm_addr at, size_t size_bytes)
 }
 
 /*
- * The system's large pages under all that the range touches: one entry of its
- * tables instead of 512, so that mapping them elsewhere, reading them and
- * taking them out again cost next to nothing. Made once; what was there before
- * is kept. A kernel that has none to give leaves the small ones.
- */
-static void join_pages(
-	const struct vmm_host *host, vmm_addr at, size_t size_bytes)
-{
-	vmm_addr first = at / LARGE_PAGE_BYTES * LARGE_PAGE_BYTES;
-	vmm_addr end =
-		div_up(at + size_bytes, LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES;
-
-	/* Pages are by far the most handles: are they large ones? */
-	if (host->large_count > host->handle_count / 2)
-		(void)madvise(pointer_to(first), (size_t)(end - first),
-			MADV_COLLAPSE);
-}
-
-/*
  * A write to a shared mapping faults once for each page of 4 KiB; to populate
  * by reading maps them by the dozen, writable, and takes the file's pages that
  * were never touched. A kernel that cannot do it leaves it to the writes.
@@ -542,7 +510,7 @@ static void host_prepare(struct vmm *vmm, vmm_addr at, size_t size_bytes)
 	vmm_addr first = at / unit * unit;
 	vmm_addr end = (at + size_bytes + unit - 1) / unit * unit;
 
-	join_pages(host_of(vmm), at, size_bytes);
+	(void)vmm;
 	(void)madvise(
 		pointer_to(first), (size_t)(end - first), MADV_POPULATE_READ);
 }

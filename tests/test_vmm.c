@@ -764,48 +764,6 @@ static void test_vmm_host_reserve__many_in_any_order(void)
 	close_fixture(&f);
 }
 
-/* Large pages or small ones under it: what was there stays, at both places. */
-static void test_vmm_host_prepare__keeps_every_byte(void)
-{
-	const struct vmm_host_config config = {
-		.granularity_bytes = PAGE_SIZE_BYTES_MIN};
-	const size_t size = (size_t)2 << 20;
-	struct vmm_handle small, large;
-	vmm_addr window, place;
-	struct vmm vmm;
-	uint32_t *words;
-
-	CU_ASSERT_EQUAL_FATAL(vmm_host_init(&vmm, &config, NULL), 0);
-	CU_ASSERT_EQUAL(vmm.ops->create(&vmm, PAGE_SIZE_BYTES_MIN, &small), 0);
-	vmm.ops->release(&vmm, small);
-	CU_ASSERT_EQUAL(vmm.ops->create(&vmm, size, &large), 0);
-	CU_ASSERT_EQUAL(vmm.ops->reserve(&vmm, size, &window), 0);
-	CU_ASSERT_EQUAL(vmm.ops->reserve(&vmm, 2 * size, &place), 0);
-	CU_ASSERT_EQUAL(window % size, 0);
-	CU_ASSERT_EQUAL(place % size, 0);
-	CU_ASSERT_EQUAL(vmm.ops->map(&vmm, window, size, large), 0);
-	CU_ASSERT_EQUAL(vmm.ops->map(&vmm, place + size, size, large), 0);
-	CU_ASSERT_EQUAL(vmm.ops->set_access(&vmm, window, size), 0);
-	CU_ASSERT_EQUAL(vmm.ops->set_access(&vmm, place + size, size), 0);
-	words = vmm.ops->host_pointer(&vmm, window);
-	for (uint32_t i = 0; i < size / 8; i++)
-		words[i] = i * 2654435761u; /* the second half: never touched */
-	vmm.ops->prepare(&vmm, place + size + 12345, size / 2);
-	words = vmm.ops->host_pointer(&vmm, place + size);
-	words[size / 4 - 1] = 7;
-	for (uint32_t i = 0; i < size / 8; i++)
-		CU_ASSERT_EQUAL(words[i], i * 2654435761u);
-	words = vmm.ops->host_pointer(&vmm, window);
-	CU_ASSERT_EQUAL(words[size / 8], 0);
-	CU_ASSERT_EQUAL(words[size / 4 - 1], 7);
-	vmm.ops->unmap(&vmm, place + size, size);
-	vmm.ops->unmap(&vmm, window, size);
-	vmm.ops->unreserve(&vmm, place, 2 * size);
-	vmm.ops->unreserve(&vmm, window, size);
-	vmm.ops->release(&vmm, large);
-	vmm_host_destroy(&vmm);
-}
-
 static void test_vmm_host_mapping_limit__of_the_system_less_a_tenth(void)
 {
 	FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
@@ -964,7 +922,6 @@ int main(void)
 		SUITE_CASE(vmm_host_release__memory_goes_and_range_comes_back),
 		SUITE_CASE(vmm_host_init__a_kept_file_keeps_its_bytes),
 		SUITE_CASE(vmm_host_reserve__many_in_any_order),
-		SUITE_CASE(vmm_host_prepare__keeps_every_byte),
 		SUITE_CASE(vmm_host_mapping_limit__of_the_system_less_a_tenth),
 		SUITE_CASE(vmm_host__every_system_call_may_fail),
 		SUITE_CASE(vmm_host_unmap__cannot_be_left_half_done),
