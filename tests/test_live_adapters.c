@@ -195,6 +195,8 @@ static void kill(struct live_world *w)
 	uint32_t loads = 0;
 
 	serve_stage_kill(&w->stage);
+	/* Of those who go on another may be before the one who was first. */
+	memset(w->first_of, 0, sizeof(w->first_of));
 	engine_mail_destroy(w->mail);
 	live_open_mail(w);
 	for (uint32_t i = 1; i < LIVE_NUMBERS; i++) {
