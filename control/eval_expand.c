@@ -202,13 +202,14 @@ static json_t *describe(
 {
 	const char *type = blocks_of(w, tensor) ? "BF16" : tensor->type_name;
 	json_t *shape = json_array();
+	json_int_t begin = (json_int_t)w->at;
+	json_int_t length = (json_int_t)new_bytes(w, tensor);
 
 	for (uint32_t i = 0; i < tensor->rank; i++)
 		json_array_append_new(
 			shape, json_integer((json_int_t)tensor->shape[i]));
 	return json_pack("{s:s, s:o, s:[I, I]}", "dtype", type, "shape", shape,
-		"data_offsets", (json_int_t)w->at,
-		(json_int_t)(w->at + new_bytes(w, tensor)));
+		"data_offsets", begin, begin + length);
 }
 
 /* Its tensors by offset, counted from the beginning of the data. */
