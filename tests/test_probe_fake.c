@@ -414,7 +414,7 @@ static void expect_failure(const char *section, unsigned at)
 }
 
 /*
- * PROBE_FAULT_STEP=1 tries every call; by default some four of each
+ * PROBE_FAULT_STEP=1 tries every call; by default some two of each
  * section, others in each run.
  */
 static void try_section(const char *section, uint64_t *state)
@@ -430,7 +430,7 @@ static void try_section(const char *section, uint64_t *state)
 	CU_ASSERT(calls > 10);
 	CU_ASSERT_EQUAL(reported("leaks "), 0);
 	if (step == 0)
-		step = calls / 4 + 1;
+		step = calls / 2 + 1;
 	for (unsigned at = 1 + suite_below(state, step); at <= calls;
 		at += step) {
 		run_alone(section, at);
