@@ -255,6 +255,13 @@ static void disturb(struct live_world *w, bool kills)
 	}
 }
 
+/* ThreadSanitizer takes ten times as long. */
+#ifdef __SANITIZE_THREAD__
+#define TURNS(count) ((count) / 2)
+#else
+#define TURNS(count) (count)
+#endif
+
 static void check_random(bool pretends, bool kills, uint32_t turns)
 {
 	struct engine_serve_options options = live_options();
@@ -314,17 +321,17 @@ static void test_live__what_was_not_signed_changes_nothing(void)
 
 static void test_live__the_same_bits_whatever_comes_and_goes(void)
 {
-	check_random(false, false, 4000);
+	check_random(false, false, TURNS(4000));
 }
 
 static void test_live__the_same_bits_after_any_death(void)
 {
-	check_random(false, true, 3000);
+	check_random(false, true, TURNS(3000));
 }
 
 static void test_live__the_pretending_engine_through_anything(void)
 {
-	check_random(true, false, 40000);
+	check_random(true, false, TURNS(40000));
 }
 
 int main(void)
