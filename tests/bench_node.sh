@@ -63,7 +63,8 @@ verdict ask__chat $?
 cp "$work/out" "$work/first"
 ask --seed 3 --max-tokens 9 "Hello" && cmp -s "$work/out" "$work/first"
 verdict ask__same_seed_same_answer $?
-ask --complete --max-tokens 3 "Hello" && grep -q ' + 3 tokens' "$work/err"
+ask --complete --seed 3 --max-tokens 3 "Hello" &&
+	grep -q ' + 3 tokens' "$work/err"
 verdict ask__completion $?
 ask --model unknown "Hello"
 [ $? = 1 ] && grep -q 'status 404.*unknown.*does not exist' "$work/err"

@@ -6,16 +6,34 @@
 # Each program prints "suite NAME: P passed, F failed, S skipped"; one that
 # ends otherwise (crash, sanitizer, time limit) counts as one failure. With
 # -t the numbers are also added to the file TALLY as "P F S".
+# A suite in shell drives whole nodes by the clock, beside whatever else runs;
+# where one fails it is run once more, alone, and that verdict counts. Both are
+# shown: one that needed it is a race to be looked at, in it or in the node.
 set -u
 slow() { [ "$1" -lt 10 ] || echo " ($1 s)"; }
 tally=
 [ "${1:-}" = -t ] && tally=$2 && shift 2
 passed=0 failed=0 skipped=0
 rm -f "${@/%/.status}"
-printf '%s\n' "$@" | xargs -P "${TEST_JOBS:-$(nproc)}" -I '{}' sh -c '
-	begun=$(date +%s)
-	timeout 900 "$1" >"$1.log" 2>&1
-	echo $? $(($(date +%s) - begun)) >"$1.status"' run '{}'
+run_all() { # JOBS PROGRAM...
+	local jobs=$1
+	shift
+	printf '%s\n' "$@" | xargs -P "$jobs" -I '{}' sh -c '
+		begun=$(date +%s)
+		timeout 900 "$1" >"$1.log" 2>&1
+		echo $? $(($(date +%s) - begun)) >"$1.status"' run '{}'
+}
+run_all "${TEST_JOBS:-$(nproc)}" "$@"
+again=()
+for program; do
+	read -r status seconds <"$program.status" || status=unknown
+	[ "$status" = 0 ] || [ "$status" = 77 ] && continue
+	head -n 1 "$program" | grep -aq '^#!/bin/sh' || continue
+	echo "AGAIN $program: failed beside others (status $status):"
+	grep -av ' \.\.\.passed$' "$program.log" | tail -n 60
+	again+=("$program")
+done
+[ "${#again[@]}" = 0 ] || run_all 1 "${again[@]}"
 for program; do
 	log=$program.log
 	status=unknown seconds=0
