@@ -19,18 +19,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/arguments.h"
 #include "bench/batch.h"
 #include "bench/batch_private.h"
 
 #define OPTION_TEXT_BYTES 16
 
-static const struct {
-	const char *name;
-	int (*run)(struct batch_session *session);
-} parts[] = {{"throughput", batch_throughput}, {"single", batch_single},
-	{"prompts", batch_prompts}, {"overload", batch_overload}};
+static const char *const part_names[] = {
+	"throughput", "single", "prompts", "overload", NULL};
+static int (*const part_runs[])(struct batch_session *session) = {
+	batch_throughput, batch_single, batch_prompts, batch_overload};
 
-#define PART_COUNT (sizeof(parts) / sizeof(parts[0]))
+#define PART_SINGLE (1u << 1)
+#define PART_ALL 15u
 
 static const char usage[] =
 	"usage: heddle-bench batch --heddled PATH --model DIR [OPTION...]\n\n"
@@ -76,33 +77,6 @@ int batch_start(struct batch_session *session, const char *const *options,
 }
 
 /* --- options --------------------------------------------------------------- */
-
-static bool parse_parts(char *text, unsigned *out)
-{
-	char *name;
-
-	*out = 0;
-	while ((name = strsep(&text, ","))) {
-		unsigned found = 0;
-
-		for (size_t i = 0; i < PART_COUNT; i++)
-			if (strcmp(name, parts[i].name) == 0)
-				found = 1u << i;
-		if (!found)
-			return false;
-		*out |= found;
-	}
-	return true;
-}
-
-static bool parse_number(const char *text, uint32_t max, uint32_t *out)
-{
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
-
-	*out = (uint32_t)value;
-	return *text >= '1' && *text <= '9' && *end == '\0' && value <= max;
-}
 
 enum option_id {
 	OPTION_PARTS,
@@ -173,7 +147,7 @@ static bool take_number(
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (strcmp(name, numbers[i].name) == 0)
-			return parse_number(
+			return argument_count(
 				value, numbers[i].max, numbers[i].number);
 	return false;
 }
@@ -185,7 +159,7 @@ static bool take_option(
 
 	switch (id) {
 	case OPTION_PARTS:
-		return parse_parts(value, &session->parts);
+		return argument_parts(value, part_names, &session->parts);
 	case OPTION_SECONDS:
 		session->seconds = strtod(value, &end);
 		return *end == '\0' && session->seconds >= 0.5 &&
@@ -223,7 +197,7 @@ static int parse(struct batch_session *session, int argc, char **argv)
 		return error_set(&session->err, EINVAL,
 			"--gguf, --python and --driver belong together");
 	if (!session->eval)
-		session->parts &= ~(1u << 1);
+		session->parts &= ~PART_SINGLE;
 	return 0;
 }
 
@@ -275,9 +249,9 @@ static int run_parts(struct batch_session *session)
 		session->rounds);
 	if (!session->peer_config.gguf)
 		printf("NO PEER: no llama.cpp to compare with\n");
-	for (size_t i = 0; rc == 0 && i < PART_COUNT; i++)
+	for (uint32_t i = 0; rc == 0 && part_names[i]; i++)
 		if (session->parts & 1u << i)
-			rc = parts[i].run(session);
+			rc = part_runs[i](session);
 	printf("\n");
 	report_print_table(&session->report, stdout);
 	if (rc)
@@ -295,7 +269,7 @@ int batch_main(int argc, char **argv)
 		.streams = 8,
 		.long_tokens = 8192,
 		.seconds = 20,
-		.parts = (1u << PART_COUNT) - 1,
+		.parts = PART_ALL,
 		.seed = 1};
 	int rc = parse(&session, argc, argv);
 

@@ -19,7 +19,7 @@ struct batch_session {
 	uint32_t concurrency, input_tokens, output_tokens;
 	uint32_t streams, long_tokens; /* of the part with prompts */
 	double seconds; /* of a phase */
-	unsigned parts;
+	uint32_t parts; /* bits */
 	uint32_t vocab, position_count; /* of the model */
 	uint32_t cores[MACHINE_THREAD_COUNT_MAX];
 	struct cpu_peer_config peer_config;

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/arguments.h"
 #include "bench/frontend.h"
 #include "bench/frontend_bare.h"
 #include "bench/frontend_load.h"
@@ -44,20 +45,21 @@
 #define PROMPT_LIMIT_MS 5.0
 #define IDLE_LIMIT_KIB 16.0
 
+/* In the order in which they run. */
 enum part {
 	PART_CEILING = 1,
-	PART_PACED = 2,
-	PART_MANY = 4,
+	PART_STEADY = 2,
+	PART_PACED = 4,
 	PART_PROMPTS = 8,
-	PART_IDLE = 16,
-	PART_STEADY = 32,
+	PART_MANY = 16,
+	PART_IDLE = 32,
 	PART_ALL = 63
 };
 
 struct session {
 	const char *heddled, *model, *json;
 	uint32_t streams, tokens, many, idle, text_workers, threads;
-	unsigned parts;
+	uint32_t parts;
 	double seconds; /* of a paced part */
 	bool quiet;
 	int signal_fd;
@@ -569,16 +571,10 @@ static int part_idle(struct session *session)
 
 /* --- the command ----------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	enum part part;
-	int (*run)(struct session *session);
-} parts[] = {{"ceiling", PART_CEILING, part_ceiling},
-	{"steady", PART_STEADY, part_steady}, {"paced", PART_PACED, part_paced},
-	{"prompts", PART_PROMPTS, part_prompts}, {"many", PART_MANY, part_many},
-	{"idle", PART_IDLE, part_idle}};
-
-#define PART_COUNT (sizeof(parts) / sizeof(parts[0]))
+static const char *const part_names[] = {
+	"ceiling", "steady", "paced", "prompts", "many", "idle", NULL};
+static int (*const part_runs[])(struct session *session) = {part_ceiling,
+	part_steady, part_paced, part_prompts, part_many, part_idle};
 
 static void usage(FILE *out)
 {
@@ -601,33 +597,6 @@ static void usage(FILE *out)
 		"  --quiet           no progress\n\n"
 		"Exit status: 0 every limit was kept, 1 one was not, 2 no "
 		"measurement.\n");
-}
-
-static bool parse_parts(char *text, unsigned *out)
-{
-	char *name;
-
-	*out = 0;
-	while ((name = strsep(&text, ","))) {
-		unsigned found = 0;
-
-		for (size_t i = 0; i < PART_COUNT; i++)
-			if (strcmp(name, parts[i].name) == 0)
-				found = parts[i].part;
-		if (!found)
-			return false;
-		*out |= found;
-	}
-	return true;
-}
-
-static bool parse_count(const char *text, uint32_t *out)
-{
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
-
-	*out = (uint32_t)value;
-	return *text >= '1' && *text <= '9' && *end == '\0' && value <= 1000000;
 }
 
 static bool parse_option(struct session *session, int id, char *text)
@@ -654,7 +623,7 @@ static bool parse_option(struct session *session, int id, char *text)
 		session->quiet = true;
 		return true;
 	case 'p':
-		return parse_parts(text, &session->parts);
+		return argument_parts(text, part_names, &session->parts);
 	case 'c':
 		session->steady = strtod(text, &end);
 		return *end == '\0' && session->steady >= 1;
@@ -664,7 +633,7 @@ static bool parse_option(struct session *session, int id, char *text)
 		       session->seconds <= 3600;
 	default:
 		return id < (int)(sizeof(counts) / sizeof(counts[0])) &&
-		       counts[id] && parse_count(text, counts[id]);
+		       counts[id] && argument_count(text, 1000000, counts[id]);
 	}
 }
 
@@ -715,12 +684,12 @@ static int run_parts(struct session *session)
 {
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < PART_COUNT; i++) {
-		if (!(session->parts & parts[i].part))
+	for (uint32_t i = 0; rc == 0 && part_names[i]; i++) {
+		if (!(session->parts & 1u << i))
 			continue;
 		if (!session->quiet)
-			fprintf(stderr, "%s\n", parts[i].name);
-		rc = parts[i].run(session);
+			fprintf(stderr, "%s\n", part_names[i]);
+		rc = part_runs[i](session);
 	}
 	report_print_table(&session->report, stdout);
 	if (rc)

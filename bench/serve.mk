@@ -18,8 +18,9 @@ dataplane_ring_c = bench/dataplane_ring_$(if $(DPDK),dpdk,absent).c
 dataplane_bench_c = $(dataplane_ring_c) $(dataplane_c) \
 	$(filter-out bench/dataplane_ring_%,$(wildcard bench/dataplane*.c))
 $(B)/bench/dataplane_ring_dpdk.c.o: ALL += $(DPDK_FLAGS)
-heddle_bench_c = $(sort bench/heddle_bench.c bench/ask.c bench/report.c \
-	bench/node.c bench/process.c bench/cpu_peer.c bench/cpu_model.c \
+heddle_bench_c = $(sort bench/heddle_bench.c bench/arguments.c bench/ask.c \
+	bench/report.c bench/node.c bench/process.c bench/cpu_peer.c \
+	bench/cpu_model.c \
 	$(wildcard bench/machine*.c bench/batch*.c) \
 	$(tcp_bench_c) $(wildcard bench/tls*.c dataplane/tls_*.c) \
 	$(wildcard bench/frontend*.c) $(serve_c) \
