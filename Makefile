@@ -81,7 +81,7 @@ tcp_c = $(wildcard dataplane/tcp*.c dataplane/net*.c) base/siphash.c \
 	dataplane/timer_wheel.c dataplane/unit_pool.c base/clock.c base/error.c
 # The daemon: all roles in one program.
 heddled_c = $(addprefix control/,heddled.c keys.c notify.c \
-	command.c control_socket.c role.c role_drop.c role_adapter.c role_channel.c) \
+	command.c control_socket.c role.c role_cores.c role_drop.c role_adapter.c role_channel.c) \
 	$(trust_c) $(wildcard control/adapters*.c control/node*.c control/options*.c)
 heddlectl_c = $(wildcard control/heddlectl*.c) control/command.c base/error.c \
 	base/clock.c

@@ -161,6 +161,7 @@ static struct role_setup *make_setup(
 	setup->kind = role->kind;
 	setup->rank = role->rank;
 	setup->cpu_count = node->setup.cpu_count;
+	setup->serve.thread_count = node->setup.serve.thread_count;
 	setup->segment_fd = node->segment_fd;
 	setup->channel_fd = channel;
 	setup->log_level =

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "control/role.h"
+#include "control/role_cores.h"
 #include "control/role_drop.h"
 
 /* --- in control: start one ---------------------------------------------------------- */
@@ -247,36 +248,44 @@ static void note_start(struct role *role, uint32_t index)
 		&beat->state, (uint32_t)BEAT_STARTING, __ATOMIC_RELEASE);
 }
 
-/*
- * Cores by what ranks have of them: each its part, where there is one for
- * each; the dataplane all but the first of each part, where one is left. There
- * a rank's own thread computes what no other thread can take off it, and every
- * token that is sent on would make all the others wait.
- */
-static void take_cores(bool is_rank, uint32_t index, uint32_t count)
+static struct role_cores cores_of(const struct role *role)
 {
-	cpu_set_t all, own;
-	uint32_t total, seen = 0, last = UINT32_MAX;
+	return (struct role_cores){.rank_count = role->setup.cpu_count,
+		.thread_count = role->setup.serve.thread_count};
+}
 
-	if (count < (is_rank ? 2 : 1) ||
-		sched_getaffinity(0, sizeof(all), &all))
-		return;
-	total = (uint32_t)CPU_COUNT(&all);
-	if (total < count + !is_rank)
-		return;
-	CPU_ZERO(&own);
-	for (size_t core = 0; core < CPU_SETSIZE; core++) {
-		uint32_t part;
-
-		if (!CPU_ISSET(core, &all))
-			continue;
-		part = seen++ * count / total;
-		if (is_rank ? part == index : part == last)
-			CPU_SET(core, &own);
-		last = part;
-	}
-	if (sched_setaffinity(0, sizeof(own), &own))
+static void keep_to(const cpu_set_t *own)
+{
+	if (sched_setaffinity(0, sizeof(*own), own))
 		log_warn("cannot keep to a part of the cores");
+}
+
+static void take_front_cores(const struct role *role)
+{
+	const struct role_cores cores = cores_of(role);
+	cpu_set_t all, own;
+
+	if (cores.rank_count > 0 &&
+		sched_getaffinity(0, sizeof(all), &all) == 0 &&
+		role_cores_front(&all, &cores, &own))
+		keep_to(&own);
+}
+
+/* Its other threads may be anywhere in the part. */
+static void take_rank_cores(struct role *role)
+{
+	struct role_setup *setup = &role->setup;
+	const struct role_cores cores = cores_of(role);
+	cpu_set_t all, own;
+
+	if (setup->cpu_index >= cores.rank_count ||
+		sched_getaffinity(0, sizeof(all), &all) ||
+		!role_cores_rank(&all, &cores, setup->cpu_index, &own))
+		return;
+	if (cores.rank_count > 1)
+		keep_to(&own);
+	setup->serve.compute_core_count =
+		role_cores_compute(&cores, (uint32_t)CPU_COUNT(&own));
 }
 
 static int run_front(struct role *role, struct error *err)
@@ -285,7 +294,7 @@ static int run_front(struct role *role, struct error *err)
 
 	note_start(role, ROLE_INDEX_FRONT);
 	/* Before there are threads, which inherit it. */
-	take_cores(false, 0, role->setup.cpu_count);
+	take_front_cores(role);
 	rc = front_create(
 		&role->setup.front, &role->segment, &role->front, err);
 	if (rc)
@@ -318,7 +327,7 @@ static int run_cpu(
 	if (files.weight_count > MODEL_FILE_COUNT_MAX)
 		return error_set(
 			err, EINVAL, "%u weight files", files.weight_count);
-	take_cores(true, setup->cpu_index, setup->cpu_count);
+	take_rank_cores(role);
 	return engine_serve_run(place, &setup->serve, &files, err);
 }
 

@@ -30,10 +30,26 @@ struct compute {
 	struct forward *forward;
 };
 
+/* Before the back end's threads are there: they inherit it. */
+static void keep_to_first(uint32_t core_count)
+{
+	uint32_t kept = 0;
+	cpu_set_t set;
+
+	if (core_count == 0 || sched_getaffinity(0, sizeof(set), &set) ||
+		(uint32_t)CPU_COUNT(&set) <= core_count)
+		return;
+	for (size_t i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &set) && kept++ >= core_count)
+			CPU_CLR(i, &set);
+	/* A wish: without it only the time of a step is another. */
+	(void)sched_setaffinity(0, sizeof(set), &set);
+}
+
 /*
  * A thread for each processor that there is gets one for itself. Else two that
  * woke at the same time may share one for many steps while another idles.
- * Fewer threads leave room, which is the kernel's to give.
+ * Fewer threads have room, in which the kernel places them.
  */
 static const uint32_t *choose_cores(uint32_t count, uint32_t *cores)
 {
@@ -55,6 +71,7 @@ static int open_back_end(struct compute *c)
 	struct ops_limits limits;
 	int rc;
 
+	keep_to_first(c->config.core_count);
 	forward_ops_limits(&c->model->config, &c->config.capacity, &limits);
 	rc = ops_create_cpu(c->config.isa, &limits, c->config.thread_count,
 		choose_cores(c->config.thread_count, cores), &c->ops);

@@ -25,6 +25,8 @@
 struct compute_config {
 	enum cpu_isa isa;
 	uint32_t thread_count;
+	uint32_t core_count; /* threads keep to the first so many of the cores
+				that they may use; 0 = all */
 	struct step_capacity capacity;
 	struct wake *wake; /* posted when a step is done, unless: */
 	/*

@@ -367,6 +367,7 @@ static int open_compute(
 	struct compute_config config = {
 		.isa = isa,
 		.thread_count = serve_thread_count(&serve->options),
+		.core_count = serve->options.compute_core_count,
 		.capacity = {.row_count = serve->options.row_count,
 			.sequence_count = serve->options.sequence_count,
 			.sample_count = serve->options.sequence_count},

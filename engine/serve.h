@@ -47,6 +47,9 @@
 
 struct engine_serve_options {
 	uint32_t thread_count; /* that compute; 0 = one per core */
+	uint32_t compute_core_count; /* of the cores that this process may use
+					they keep to so many, the first ones;
+					0 = all */
 	uint32_t row_count; /* of a step */
 	uint32_t sequence_count; /* requests that run at once */
 	uint32_t position_count; /* prompt and output; 0 = the model's */

@@ -234,6 +234,7 @@ $(call test,adapters,$(wildcard control/adapters*.c) engine/files.c dataplane/ut
 	base/adapters.c base/segment.c base/counters.c base/ring.c base/wake.c \
 	base/clock.c base/error.c base/log.c)
 $(call test,role_drop,control/role_drop.c base/error.c)
+$(call test,role_cores,control/role_cores.c)
 $(call test,role_adapter,control/role_adapter.c control/role_channel.c \
 	control/model_dir.c engine/files.c base/adapters.c base/log.c base/error.c)
 node_test_c = $(addprefix control/node_,setup.c texts.c listen.c load.c nic.c \
