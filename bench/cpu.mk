@@ -4,7 +4,7 @@
 # For x86-64, whose widest instructions the measured floor needs.
 X86 := $(filter x86_64,$(shell uname -m))
 bench_cpu_c = $(wildcard bench/cpu*.c bench/machine*.c) bench/median.c \
-	bench/process.c bench/report.c bench/timed_ops.c control/model_dir.c \
+	bench/process.c bench/report.c bench/counted_ops.c control/model_dir.c \
 	$(library_c)
 
 $(B)/bench/cpu: $(call obj,$(bench_cpu_c))

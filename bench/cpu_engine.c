@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ticks.h"
 #include "bench/cpu_engine.h"
 #include "control/model_dir.h"
 
@@ -69,11 +70,12 @@ static int start(struct cpu_engine *engine, struct error *err)
 	if (rc)
 		return error_set(err, -rc, "starting %u threads failed: %s",
 			config->thread_count, strerror(-rc));
-	timed_ops_init(&engine->timed, &engine->ops);
-	rc = forward_create(engine->model, &engine->timed.outer, &capacity,
+	counted_ops_init(&engine->counted, &engine->ops);
+	rc = forward_create(engine->model, &engine->counted.outer, &capacity,
 		&engine->forward, err);
 	if (rc)
 		return rc;
+	forward_time(engine->forward, &engine->times);
 	if (make_sequences(engine, capacity.table_stride) ||
 		step_init(&engine->step, &capacity))
 		return error_set(err, ENOMEM, "no memory for a step");
@@ -179,16 +181,17 @@ int cpu_engine_step(struct cpu_engine *engine, uint32_t sequences,
 	for (uint32_t i = 0; i < sequences; i++)
 		if (add_rows(engine, i, rows, all_logits))
 			return error_set(err, ENOMEM, "no KV block is left");
-	timed_ops_clear(&engine->timed);
+	engine->counted.expert_count = 0;
+	engine->times = (struct program_times){0};
 	begin = mono_now();
-	ticks = timed_ops_ticks();
+	ticks = ticks_now();
 	rc = forward_run(engine->forward, &engine->step, err);
-	ticks = timed_ops_ticks() - ticks;
+	ticks = ticks_now() - ticks;
 	out->ns = mono_diff(mono_now(), begin);
-	inside = engine->timed.inside_ticks;
+	inside = engine->times.inside_ticks;
 	out->host_ns = (uint64_t)((double)out->ns * (double)(ticks - inside) /
 				  (double)ticks);
-	out->expert_count = engine->timed.expert_count;
+	out->expert_count = engine->counted.expert_count;
 	return rc;
 }
 

@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "bench/counted_ops.h"
 #include "bench/cpu_model.h"
-#include "bench/timed_ops.h"
 #include "engine/forward.h"
 #include "gpu/cpu/cpu.h"
 
@@ -41,7 +41,8 @@ struct cpu_engine {
 	struct vmm vmm;
 	struct model *model;
 	struct ops ops;
-	struct timed_ops timed;
+	struct counted_ops counted;
+	struct program_times times; /* of the last step */
 	struct forward *forward;
 	struct step step;
 	struct cpu_sequence sequences[CPU_SEQUENCE_COUNT_MAX];
@@ -50,7 +51,7 @@ struct cpu_engine {
 /* What one step took and touched. */
 struct cpu_step_cost {
 	uint64_t ns;
-	uint64_t host_ns; /* outside operations */
+	uint64_t host_ns; /* outside operations (engine/program.h) */
 	uint64_t expert_count; /* different ones, summed over layers */
 };
 

@@ -94,11 +94,11 @@ static int measure_both_hosts(
 {
 	int rc = measure_host(engine, &out->host_seconds, err);
 
-	out->host_calls = engine->timed.call_count;
-	engine->timed.is_idle = true;
+	out->host_calls = engine->times.call_count;
+	engine->counted.is_idle = true;
 	if (rc == 0)
 		rc = measure_host(engine, &out->host_alone_seconds, err);
-	engine->timed.is_idle = false;
+	engine->counted.is_idle = false;
 	return rc;
 }
 

@@ -73,6 +73,11 @@ void forward_destroy(struct forward *f)
 	free(f);
 }
 
+void forward_time(struct forward *f, struct program_times *times)
+{
+	f->times = times;
+}
+
 const float *forward_logits(const struct forward *f)
 {
 	return f->act.logits;
@@ -324,7 +329,7 @@ static int run_all(struct forward *f, const struct step *step)
 		rc = list_all(f, step);
 		assert(rc == 0); /* to write them down cannot fail */
 	}
-	return program_run(f->program);
+	return program_run(f->program, f->times);
 }
 
 int forward_run(struct forward *f, struct step *step, struct error *err)

@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 #include "engine/load.h"
+#include "engine/program.h"
 #include "engine/step.h"
 #include "gpu/ops.h"
 
@@ -43,6 +44,12 @@ void forward_destroy(struct forward *forward);
  * written), -EIO when the device failed.
  */
 int forward_run(struct forward *forward, struct step *step, struct error *err);
+
+/*
+ * From now on what operations take is added to *times, which is borrowed; NULL
+ * = no more.
+ */
+void forward_time(struct forward *forward, struct program_times *times);
 
 /* Device address of the last step's logits, [sample_count][vocab]. */
 const float *forward_logits(const struct forward *forward);

@@ -8,7 +8,6 @@
 #define HEDDLE_ENGINE_FORWARD_PRIVATE_H
 
 #include "engine/forward.h"
-#include "engine/program.h"
 
 /* Arrays of one step on the device, at fixed addresses. */
 struct device_step {
@@ -51,6 +50,7 @@ struct forward {
 	struct model *model;
 	struct ops *ops; /* the program's: said now, run by program_run() */
 	struct program *program; /* owned */
+	struct program_times *times; /* borrowed; NULL = nobody asks */
 	struct step_shape shape; /* of the program; row_count 0 = none */
 	struct step_capacity capacity;
 	struct device_step device;

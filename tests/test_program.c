@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/ticks.h"
 #include "engine/program.h"
 #include "tests/suite.h"
 
@@ -60,7 +61,11 @@ struct fake {
 static int note(struct ops *ops)
 {
 	struct fake *fake = ops->context;
+	uint64_t begin = ticks_now();
 
+	/* Every operation takes time, whatever the clock's grain is. */
+	while (ticks_now() == begin)
+		;
 	return fake->call_count++ == fake->fails_at ? -EIO : 0;
 }
 
@@ -254,7 +259,7 @@ static void check_list(
 		say(program_ops(program), list.entries[i], 1);
 	CU_ASSERT_EQUAL(fake->call_count, 0); /* nothing ran yet */
 	for (int again = 0; again < 2; again++) {
-		CU_ASSERT_EQUAL(program_run(program), 0);
+		CU_ASSERT_EQUAL(program_run(program, NULL), 0);
 		CU_ASSERT(same_list(&list, &fake->done));
 		CU_ASSERT_EQUAL(fake->call_count,
 			count_calls(&list, rows, fake->table.chain));
@@ -289,7 +294,7 @@ static void test_program_run__lists_of_linears_stay_lists(void)
 		program_create(&fake.ops, ROOM_BYTES, &program), 0);
 	program_clear(program, 4);
 	say(program_ops(program), (struct entry){OP_linear, 10, 0}, 3);
-	CU_ASSERT_EQUAL(program_run(program), 0);
+	CU_ASSERT_EQUAL(program_run(program, NULL), 0);
 	CU_ASSERT_EQUAL(fake.call_count, 1);
 	CU_ASSERT_EQUAL_FATAL(fake.done.count, 3);
 	for (uint32_t i = 0; i < 3; i++)
@@ -311,10 +316,38 @@ static void test_program_run__an_error_ends_it(void)
 			say(program_ops(program), (struct entry){OP_moe, i, 0},
 				1);
 		fake.fails_at = at;
-		CU_ASSERT_EQUAL(program_run(program), -EIO);
+		CU_ASSERT_EQUAL(program_run(program, NULL), -EIO);
 		CU_ASSERT_EQUAL(fake.call_count, at + 1);
 		program_destroy(program);
 	}
+}
+
+/* What is measured is what is run, up to the error, and sums up. */
+static void test_program_run__times_are_added(void)
+{
+	struct program_times times = {0};
+	uint64_t begin, all, before;
+	struct program *program;
+	struct fake fake;
+
+	fake_init(&fake, true);
+	CU_ASSERT_EQUAL_FATAL(
+		program_create(&fake.ops, ROOM_BYTES, &program), 0);
+	program_clear(program, 4);
+	for (uint32_t i = 0; i < 5; i++)
+		say(program_ops(program), (struct entry){OP_moe, i, 0}, 1);
+	begin = ticks_now();
+	CU_ASSERT_EQUAL(program_run(program, &times), 0);
+	all = ticks_now() - begin;
+	CU_ASSERT_EQUAL(times.call_count, 5);
+	CU_ASSERT_EQUAL(fake.call_count, 5);
+	CU_ASSERT(times.inside_ticks > 0 && times.inside_ticks <= all);
+	before = times.inside_ticks;
+	fake.fails_at = 7;
+	CU_ASSERT_EQUAL(program_run(program, &times), -EIO);
+	CU_ASSERT_EQUAL(times.call_count, 8);
+	CU_ASSERT(times.inside_ticks > before);
+	program_destroy(program);
 }
 
 static void test_program_run__an_empty_list_is_nothing(void)
@@ -325,7 +358,7 @@ static void test_program_run__an_empty_list_is_nothing(void)
 	fake_init(&fake, true);
 	CU_ASSERT_EQUAL_FATAL(
 		program_create(&fake.ops, ROOM_BYTES, &program), 0);
-	CU_ASSERT_EQUAL(program_run(program), 0);
+	CU_ASSERT_EQUAL(program_run(program, NULL), 0);
 	CU_ASSERT_EQUAL(fake.call_count, 0);
 	program_destroy(program);
 	program_destroy(NULL);
@@ -335,6 +368,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(program_run__runs_what_was_said),
 	SUITE_CASE(program_run__lists_of_linears_stay_lists),
 	SUITE_CASE(program_run__an_error_ends_it),
+	SUITE_CASE(program_run__times_are_added),
 	SUITE_CASE(program_run__an_empty_list_is_nothing),
 };
 
