@@ -334,22 +334,35 @@ void adapter_publish(struct adapter_set *set, struct adapter *adapter)
 	release_plan(adapter);
 }
 
-void adapter_abandon(struct adapter_set *set, struct adapter *adapter)
+int adapter_abandon_some(struct adapter_set *set, struct adapter *adapter,
+	uint32_t page_count_max)
 {
-	if (adapter->info.state == ADAPTER_STAGING) {
-		make_absent(adapter);
-		return;
+	int rc = 0;
+
+	if (adapter->info.state != ADAPTER_STAGING) {
+		assert(adapter->info.state == ADAPTER_LOADING);
+		adapter->copied = false;
+		rc = expert_store_remove_some(set->model->experts,
+			adapter->info.instance, page_count_max);
 	}
-	assert(adapter->info.state == ADAPTER_LOADING);
-	if (expert_store_remove(set->model->experts, adapter->info.instance) ==
-		0) {
+	if (rc == -EAGAIN)
+		return rc;
+	if (rc == 0) {
 		make_absent(adapter);
-		return;
+		return 0;
 	}
 	set_state(adapter, ADAPTER_DRAINING);
 	adapter->info.name[0] = '\0';
 	adapter->by_handle = false; /* nobody's any more */
 	release_plan(adapter);
+	return 0;
+}
+
+void adapter_abandon(struct adapter_set *set, struct adapter *adapter)
+{
+	int rc = adapter_abandon_some(set, adapter, UINT32_MAX);
+
+	assert(rc == 0);
 }
 
 static int load(struct adapter_set *set, struct adapter *adapter,

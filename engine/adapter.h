@@ -143,6 +143,14 @@ void adapter_publish(struct adapter_set *set, struct adapter *adapter);
 /* Instead of publishing, from any state before. */
 void adapter_abandon(struct adapter_set *set, struct adapter *adapter);
 
+/*
+ * The same, unmapping at most page_count_max of its pages. -EAGAIN: some are
+ * left, and it is LOADING until a later call, or adapter_abandon(), is
+ * through; nothing else may be done with it. 0: the handle is gone.
+ */
+int adapter_abandon_some(struct adapter_set *set, struct adapter *adapter,
+	uint32_t page_count_max);
+
 /* ---- by handle: names are for messages only ---- */
 
 /*

@@ -42,6 +42,11 @@
 
 #define SERVE_CORE_COUNT_MAX 1024
 #define SERVE_LOAD_WAIT_NS (30 * NS_PER_S)
+/*
+ * Unmapped in one gap between two steps, at most: half a millisecond where the
+ * system's pages have 4 KiB (some 30 us for each MiB).
+ */
+#define SERVE_UNMAP_BYTES (UINT64_C(16) << 20)
 /* Experts of a layer that an instance has room for, unless told. */
 #define SERVE_ADAPTER_SLOTS 16u
 
@@ -71,6 +76,7 @@ struct engine_serve_options {
 				 the rank is ready */
 	uint64_t load_wait_ns; /* how long a load waits for pages that
 				  requests hold, 0 = SERVE_LOAD_WAIT_NS */
+	uint64_t unmap_bytes; /* 0 = SERVE_UNMAP_BYTES */
 };
 
 /*

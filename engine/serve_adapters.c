@@ -22,13 +22,8 @@
 /* A copy that waits looks so often whether it is still wanted. */
 #define PACE_NS (50 * NS_PER_MS)
 
-/*
- * Unmapped in one gap between two steps, at most: half a millisecond where the
- * system's pages have 4 KiB (some 30 us for each MiB).
- */
-#define UNMAP_BYTES_MAX ((size_t)16 << 20)
-
-enum phase { PHASE_NONE, PHASE_CHECK, PHASE_ROOM, PHASE_COPY };
+/* PHASE_LEAVE: it has failed, and its pages go a part at a time. */
+enum phase { PHASE_NONE, PHASE_CHECK, PHASE_ROOM, PHASE_COPY, PHASE_LEAVE };
 
 struct serve_adapters {
 	struct serve *serve; /* borrowed */
@@ -41,6 +36,8 @@ struct serve_adapters {
 	enum phase phase;
 	struct adapter *loading;
 	uint64_t room_ns; /* since when it waits for pages, 0 = it does not */
+	int rc; /* PHASE_LEAVE: what the load is answered then */
+	struct error err;
 	uint32_t lane_count;
 	uint32_t stop; /* read by the loader's lanes */
 	struct governor governor;
@@ -210,10 +207,29 @@ static int make_room(
 
 /* --- a load ----------------------------------------------------------------------------- */
 
-static int fail(struct serve_adapters *adapters, uint32_t instance, int rc)
+/* As many pages as go in one gap between two steps. */
+static uint32_t unmap_pages(const struct serve *serve)
 {
-	if (adapters->loading)
-		adapter_abandon(adapters->set, adapters->loading);
+	uint64_t most = serve->options.unmap_bytes;
+	size_t page = page_pool_page_size(serve->model->pool);
+
+	if (most == 0)
+		most = SERVE_UNMAP_BYTES;
+	return page < most ? (uint32_t)(most / page) : 1;
+}
+
+/* What it has mapped goes as an unload's pages do; then it has failed. */
+static int fail(struct serve_adapters *adapters, uint32_t instance, int rc,
+	const struct error *err)
+{
+	if (adapters->loading &&
+		adapter_abandon_some(adapters->set, adapters->loading,
+			unmap_pages(adapters->serve)) == -EAGAIN) {
+		adapters->phase = PHASE_LEAVE;
+		adapters->rc = rc;
+		adapters->err = *err;
+		return -EINPROGRESS;
+	}
 	adapters->loading = NULL;
 	adapters->of[instance] = NULL;
 	adapters->phase = PHASE_NONE;
@@ -228,7 +244,7 @@ static int stopped(struct serve_adapters *adapters, uint32_t instance,
 	error_set(err, ECANCELED,
 		"adapter \"%s\": it was dropped before it was there",
 		command->name);
-	return fail(adapters, instance, -ECANCELED);
+	return fail(adapters, instance, -ECANCELED, err);
 }
 
 /* While nothing runs all of the machine is the copy's. A check has one lane. */
@@ -255,7 +271,7 @@ static int begin_job(struct serve_adapters *adapters, uint32_t instance,
 		phase == PHASE_CHECK ? run_check : run_copy, adapters, err);
 
 	if (rc)
-		return fail(adapters, instance, rc);
+		return fail(adapters, instance, rc, err);
 	adapters->phase = phase;
 	return -EINPROGRESS;
 }
@@ -272,7 +288,7 @@ static int begin_load(struct serve_adapters *adapters, uint32_t instance,
 	rc = adapter_reserve(adapters->set, command->name, &command->files,
 		&adapters->loading, err);
 	if (rc)
-		return fail(adapters, instance, rc);
+		return fail(adapters, instance, rc, err);
 	adapters->of[instance] = adapters->loading;
 	return begin_job(adapters, instance, PHASE_CHECK, err);
 }
@@ -292,7 +308,7 @@ static int map_load(struct serve_adapters *adapters, uint32_t instance,
 	else
 		rc = adapter_map(adapters->set, adapters->loading, err);
 	if (rc)
-		return fail(adapters, instance, rc);
+		return fail(adapters, instance, rc, err);
 	note_capacity(adapters->serve);
 	return begin_job(adapters, instance, PHASE_COPY, err);
 }
@@ -311,6 +327,10 @@ static int load(void *arg, uint32_t instance,
 	struct serve_adapters *adapters = arg;
 	int rc = 0;
 
+	if (adapters->phase == PHASE_LEAVE) {
+		*err = adapters->err;
+		return fail(adapters, instance, adapters->rc, err);
+	}
 	if (stop)
 		__atomic_store_n(&adapters->stop, 1, __ATOMIC_RELAXED);
 	if (adapters->phase == PHASE_CHECK || adapters->phase == PHASE_COPY) {
@@ -321,7 +341,7 @@ static int load(void *arg, uint32_t instance,
 	if (stop)
 		return stopped(adapters, instance, command, err);
 	if (rc)
-		return fail(adapters, instance, rc);
+		return fail(adapters, instance, rc, err);
 	switch (adapters->phase) {
 	case PHASE_NONE:
 		return begin_load(adapters, instance, command, err);
@@ -329,6 +349,7 @@ static int load(void *arg, uint32_t instance,
 	case PHASE_ROOM:
 		return map_load(adapters, instance, command, err);
 	case PHASE_COPY:
+	case PHASE_LEAVE:
 		break;
 	}
 	return end_load(adapters);
@@ -339,6 +360,7 @@ static bool ready(void *arg)
 	const struct serve_adapters *adapters = arg;
 
 	return adapters->phase == PHASE_NONE ||
+	       adapters->phase == PHASE_LEAVE ||
 	       loader_is_done(adapters->loader);
 }
 
@@ -371,7 +393,6 @@ static int drop(void *arg, uint32_t instance, struct error *err)
 {
 	struct serve_adapters *adapters = arg;
 	struct adapter *adapter = adapters->of[instance];
-	size_t page = page_pool_page_size(adapters->serve->model->pool);
 	struct adapter_info info;
 	int rc;
 
@@ -380,9 +401,8 @@ static int drop(void *arg, uint32_t instance, struct error *err)
 	adapter_look(adapter, &info);
 	if (info.state == ADAPTER_RESIDENT)
 		adapter_retire(adapter);
-	rc = adapter_drop(adapters->set, adapter,
-		page < UNMAP_BYTES_MAX ? (uint32_t)(UNMAP_BYTES_MAX / page) : 1,
-		err);
+	rc = adapter_drop(
+		adapters->set, adapter, unmap_pages(adapters->serve), err);
 	if (rc)
 		return rc;
 	adapters->of[instance] = NULL;

@@ -791,6 +791,55 @@ static void test_adapter_drop__a_part_at_a_time(void)
 	end_faults(&t);
 }
 
+/* A load that failed, by parts of one page; fence `bad` fails, 0 = none. */
+static uint32_t abandon_parts(uint32_t bad)
+{
+	struct error err = {0};
+	struct adapter *adapter;
+	uint32_t before, parts = 0;
+	struct faults t;
+	int rc;
+
+	begin_faults(&t, DTYPE_BF16, false);
+	before = page_pool_count(t.f.model->pool, PAGE_FREE);
+	CU_ASSERT_EQUAL_FATAL(
+		adapter_reserve(t.f.set, "next", &t.next.files, &adapter, &err),
+		0);
+	CU_ASSERT_EQUAL_FATAL(adapter_check(adapter, NULL, &err), 0);
+	CU_ASSERT_EQUAL_FATAL(adapter_map(t.f.set, adapter, &err), 0);
+	if (bad)
+		fake_vmm_fail(&t.f.vmm, FAKE_FENCE, bad);
+	do {
+		CU_ASSERT(page_pool_count(t.f.model->pool, PAGE_FREE) < before);
+		rc = adapter_abandon_some(t.f.set, adapter, 1);
+		adapter_set_check(t.f.set);
+		check_old(&t);
+		parts++;
+	} while (rc == -EAGAIN);
+	fake_vmm_disarm(&t.f.vmm);
+	CU_ASSERT_EQUAL(rc, 0);
+	CU_ASSERT_EQUAL(adapter_count(t.f.set), bad ? 2 : 1);
+	if (bad)
+		CU_ASSERT_EQUAL(
+			info_of(&t.f, "", ADAPTER_DRAINING).user_count, 0);
+	CU_ASSERT_EQUAL(adapter_reap(t.f.set, NULL), 0);
+	CU_ASSERT_EQUAL(page_pool_count(t.f.model->pool, PAGE_FREE), before);
+	CU_ASSERT_EQUAL(load_next(&t, &err), 0);
+	unload_next(&t);
+	end_faults(&t);
+	return parts;
+}
+
+/* Every page is its own until the last one is unmapped, or a fence fails. */
+static void test_adapter_abandon__a_part_at_a_time(void)
+{
+	uint32_t parts = abandon_parts(0);
+
+	CU_ASSERT(parts > 1);
+	for (uint32_t bad = 1; bad <= parts; bad++)
+		CU_ASSERT_EQUAL(abandon_parts(bad), bad);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -810,6 +859,7 @@ int main(void)
 		SUITE_CASE(adapter_copy__a_file_that_changes),
 		SUITE_CASE(adapter_check__at_the_pace_of_others),
 		SUITE_CASE(adapter_drop__a_part_at_a_time),
+		SUITE_CASE(adapter_abandon__a_part_at_a_time),
 	};
 
 	return SUITE_MAIN("adapter", cases);
