@@ -110,11 +110,12 @@ static void count_stack(const struct stream_nic *n, struct nic_counters *c)
 	SET(in_lost_ip, net->in_dropped_ip + net->in_dropped_fragments);
 	SET(in_lost_icmp, net->in_dropped_icmp);
 	SET(out_lost_neighbor, net->out_lost_neighbor);
+	/* A bad cookie is for nobody: it is among the unknown. */
 	SET(in_lost_tcp, tcp->in_bad_checksum + tcp->in_malformed +
 				 tcp->in_unknown + tcp->in_unacceptable +
 				 tcp->in_old_timestamp + tcp->in_bad_ack +
 				 tcp->in_no_slab + tcp->in_no_island +
-				 tcp->syn_dropped + tcp->cookies_bad);
+				 tcp->syn_dropped);
 	SET(segments_in, tcp->in_segments);
 	SET(segments_out, tcp->out_segments);
 	SET(segments_again, tcp->out_retransmitted);
@@ -434,9 +435,16 @@ static const struct stream_ops stream_nic_ops = {
 
 uint64_t stream_nic_busy_turns(const struct stream_loop *loop)
 {
-	const struct stream_nic *n = loop->context;
+	const struct stream_nic *n = stream_tls_below(loop)->context;
 
 	return n->busy_count;
+}
+
+struct net_stack *stream_nic_stack(const struct stream_loop *loop)
+{
+	const struct stream_nic *n = stream_tls_below(loop)->context;
+
+	return stream_tcp_stack(&n->tcp);
 }
 
 /* --- create --- */

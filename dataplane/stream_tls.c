@@ -519,3 +519,10 @@ void stream_tls_join(struct stream_tls *t, const struct stream_loop *below,
 	*out = (struct stream_loop){
 		.ops = &t->ops, .context = t, .spin_ns = below->spin_ns};
 }
+
+const struct stream_loop *stream_tls_below(const struct stream_loop *loop)
+{
+	const struct stream_tls *t = loop->context;
+
+	return loop->ops->poll == stream_tls_ops.poll ? &t->below : loop;
+}

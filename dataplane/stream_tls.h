@@ -55,5 +55,7 @@ struct stream_limits stream_tls_limits(const struct stream_limits *above);
 size_t stream_tls_event(void *arg, const struct stream_event *event);
 void stream_tls_join(struct stream_tls *t, const struct stream_loop *below,
 	struct stream_loop *out);
+/* The loop that this one stands on; itself where there is no TLS. */
+const struct stream_loop *stream_tls_below(const struct stream_loop *loop);
 
 #endif

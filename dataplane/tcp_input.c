@@ -205,8 +205,10 @@ void tcp_segment_input(
 		tcp_challenge(t, c);
 		return;
 	}
-	if (!(s->flags & TCP_ACK))
+	if (!(s->flags & TCP_ACK)) {
+		t->counters.in_unacceptable++;
 		return;
+	}
 	if (c->state == TCP_SYN_RECEIVED && !establish(t, c, s))
 		return;
 	timestamp_take(t, c, s);

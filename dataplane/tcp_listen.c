@@ -307,8 +307,10 @@ void tcp_stray_input(struct tcp *t, const struct tcp_segment *s)
 {
 	struct tcp_bare bare = {.flags = TCP_RST};
 
-	if (s->flags & TCP_RST)
+	if (s->flags & TCP_RST) {
+		t->counters.in_unknown++;
 		return;
+	}
 	if ((s->flags & (TCP_ACK | TCP_SYN)) == TCP_ACK && cookie_input(t, s))
 		return;
 	t->counters.in_unknown++;
