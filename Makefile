@@ -19,6 +19,7 @@
 #   make compare-load-tool     GuideLLM completes a run (downloads 700 MB)
 #   make soak-frontend         an hour of load (SECONDS=N): nothing is left
 #   make soak-serve            the same of ranks that compute
+#   make soak-dataplane        full load on a wire that harms (10 minutes)
 #   make soak-adapters         adapters come and go meanwhile (10 minutes)
 #   make soak-mixes            1,000 requests (MIXES=N) in random company
 #   make soak-kills            100 SIGKILLs (KILLS=N) of ranks under load

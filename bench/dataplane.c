@@ -56,6 +56,8 @@ static void usage(FILE *out)
 		"  --many N          connections of attack (default 10000)\n"
 		"  --soak N          streams of soak (default 1024)\n"
 		"  --soak-seconds S  of soak (default 60)\n"
+		"  --seed N          of what soak does (default: another each "
+		"time)\n"
 		"  --json FILE, --svg FILE  write the figures, and a picture\n"
 		"  --quiet           no progress\n\n"
 		"Exit status: 0 every limit was kept, 1 one was not, 2 no "
@@ -143,6 +145,9 @@ static bool parse_option(struct dataplane_session *s, int id, char *text)
 		return parse_count(text, &s->many);
 	case 'k':
 		return parse_count(text, &s->soak_streams);
+	case 'd':
+		s->seed = strtoull(text, NULL, 0);
+		return s->seed > 0;
 	case 'j':
 		s->json = text;
 		return true;
@@ -172,6 +177,7 @@ static int parse(struct dataplane_session *s, int argc, char **argv)
 		{"idle", required_argument, NULL, 'i'},
 		{"many", required_argument, NULL, 'm'},
 		{"soak", required_argument, NULL, 'k'},
+		{"seed", required_argument, NULL, 'd'},
 		{"json", required_argument, NULL, 'j'},
 		{"svg", required_argument, NULL, 'g'},
 		{"quiet", no_argument, NULL, 'q'},

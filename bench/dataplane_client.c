@@ -50,6 +50,14 @@ void dataplane_client_release(struct dataplane_client *client)
 
 /* --- segments out --- */
 
+static uint16_t window_of(const struct far_end *e)
+{
+	return e->slow && e->state != FAR_OPENING
+		       ? (uint16_t)((FAR_SLOW_BYTES - e->unread) >>
+				    FAR_WINDOW_SCALE)
+		       : FAR_WINDOW_MAX;
+}
+
 static void send_segment(struct dataplane_client *client, uint32_t i,
 	uint8_t flags, const char *text, size_t length)
 {
@@ -61,6 +69,7 @@ static void send_segment(struct dataplane_client *client, uint32_t i,
 		.ack = flags & FAR_ACK ? e->ack : 0,
 		.ts_value = (uint32_t)(client->now_ns / NS_PER_MS),
 		.ts_echo = e->ts_recent,
+		.window = window_of(e),
 		.data = (const uint8_t *)text,
 		.length = (uint32_t)length};
 
@@ -103,6 +112,7 @@ void dataplane_client_open(struct dataplane_client *client, uint32_t i)
 {
 	client->ends[i] = (struct far_end){
 		.seq = i * 2654435761u + (uint32_t)client->now_ns,
+		.slow = client->ends[i].slow,
 		.state = FAR_OPENING};
 	send_syn(client, i);
 }
@@ -128,7 +138,8 @@ void dataplane_client_ask(struct dataplane_client *client, uint32_t i)
 
 	assert(e->state == FAR_OPEN && !e->asked);
 	e->asked = true;
-	e->in_body = e->line_end = false;
+	e->in_body = e->line_end = e->in_text = e->escaped = false;
+	e->matched = 0;
 	e->head_tail = e->head_bytes = e->tail_bytes = 0;
 	e->line = e->column = e->request_bytes = 0;
 	e->event_count = 0;
@@ -170,19 +181,51 @@ void dataplane_client_reset(
 		gone(client, e);
 }
 
-void dataplane_client_flood(struct dataplane_client *client, uint32_t number)
+void dataplane_client_read(struct dataplane_client *client, uint32_t i)
+{
+	struct far_end *e = &client->ends[i];
+
+	if (e->state != FAR_OPEN || e->unread == 0)
+		return;
+	e->unread = 0;
+	send_segment(client, i, FAR_ACK, NULL, 0);
+}
+
+/* Of somebody beyond all far ends. */
+static void send_strange(
+	struct dataplane_client *client, const struct far_segment *s)
 {
 	uint8_t *frame = client->wire->frame_get(client->wire);
-	const struct far_segment s = {
-		.i = client->count + FAR_PORT_COUNT + number % FLOOD_COUNT,
-		.flags = FAR_SYN,
-		.seq = number};
 
 	if (!frame)
 		return;
 	client->wire->frame_send(
-		client->wire, far_frame_make(&client->net, &s, frame));
+		client->wire, far_frame_make(&client->net, s, frame));
 	client->segments_out++;
+}
+
+void dataplane_client_stray(struct dataplane_client *client, uint32_t number)
+{
+	const struct far_segment s = {
+		.i = client->count + FAR_PORT_COUNT + number % FLOOD_COUNT,
+		.flags = FAR_ACK | FAR_PSH,
+		.seq = number,
+		.window = FAR_WINDOW_MAX,
+		.data = (const uint8_t *)"GET",
+		.length = 3};
+
+	send_strange(client, &s);
+}
+
+void dataplane_client_flood(struct dataplane_client *client, uint32_t number)
+{
+	const struct far_segment s = {
+		.i = client->count + FAR_PORT_COUNT + number % FLOOD_COUNT,
+		.flags = FAR_SYN,
+		.window = FAR_WINDOW_MAX,
+		.seq = number};
+
+	send_strange(client, &s);
 }
 
 /* --- answers --- */
@@ -198,6 +241,30 @@ static void hash_add(struct far_end *e, const uint8_t *p, size_t length)
 	for (; at < length; at++)
 		hash = (hash ^ p[at]) * HASH_PRIME;
 	e->hash = hash;
+}
+
+/* Of texts alone, as JSON has them. */
+static void hash_text(struct far_end *e, const uint8_t *p, size_t length)
+{
+	static const char name[] = "\"text\":\"";
+
+	for (size_t i = 0; i < length; i++) {
+		if (!e->in_text) {
+			if (p[i] != name[e->matched])
+				e->matched = 0;
+			if (p[i] == name[e->matched])
+				e->matched++;
+			e->in_text = e->matched == sizeof(name) - 1;
+			continue;
+		}
+		if (p[i] == '"' && !e->escaped) {
+			e->in_text = false;
+			e->matched = 0;
+			continue;
+		}
+		e->escaped = p[i] == '\\' && !e->escaped;
+		e->hash = (e->hash ^ p[i]) * HASH_PRIME;
+	}
 }
 
 static void end_answer(struct dataplane_client *client, uint32_t i)
@@ -249,8 +316,10 @@ static void take_body(
 		size_t part = end ? (size_t)(end - p) + 1 : n;
 		bool empty = end && part == 1 && e->line_end;
 
-		if (client->check)
+		if (client->check == FAR_CHECK_BYTES)
 			hash_add(e, p, part);
+		else if (client->check == FAR_CHECK_TEXT)
+			hash_text(e, p, part);
 		e->line = end ? 0 : e->line + (uint32_t)part;
 		e->column += (uint32_t)part;
 		e->line_end = end != NULL;
@@ -284,13 +353,32 @@ static void take_bytes(
 
 /* --- segments in --- */
 
+/* For a connection that is not here (any more). */
+static void refuse_segment(
+	struct dataplane_client *client, const struct far_segment *s)
+{
+	struct far_end *e = &client->ends[s->i];
+	const uint32_t seq = e->seq;
+
+	if (!(s->flags & FAR_ACK))
+		return;
+	e->seq = s->ack;
+	send_segment(client, s->i, FAR_RST, NULL, 0);
+	e->seq = seq;
+}
+
 static void take_opening(
 	struct dataplane_client *client, const struct far_segment *s)
 {
 	struct far_end *e = &client->ends[s->i];
 
-	if ((s->flags & (FAR_SYN | FAR_ACK)) != (FAR_SYN | FAR_ACK) ||
-		s->ack != e->seq + 1)
+	/* The server has an older one from this port: that ends first. */
+	if (s->ack != e->seq + 1) {
+		refuse_segment(client, s);
+		send_syn(client, s->i);
+		return;
+	}
+	if ((s->flags & (FAR_SYN | FAR_ACK)) != (FAR_SYN | FAR_ACK))
 		return;
 	e->seq++;
 	e->ack = s->seq + 1;
@@ -300,26 +388,42 @@ static void take_opening(
 	send_segment(client, s->i, FAR_ACK, NULL, 0);
 }
 
+/* What is new of it, where it follows and there is room. */
+static void take_next(struct dataplane_client *client,
+	const struct far_segment *s, uint32_t known)
+{
+	struct far_end *e = &client->ends[s->i];
+	uint32_t length = s->length - known, fin = !!(s->flags & FAR_FIN);
+
+	if (e->slow && length > FAR_SLOW_BYTES - e->unread) {
+		client->overruns++;
+		return;
+	}
+	e->unread += e->slow ? length : 0;
+	e->ack += length + fin;
+	e->ts_recent = s->ts_value;
+	take_bytes(client, s->i, s->data + known, length);
+}
+
 static void take_data(
 	struct dataplane_client *client, const struct far_segment *s)
 {
 	struct far_end *e = &client->ends[s->i];
-	uint32_t fin = !!(s->flags & FAR_FIN);
+	uint32_t fin = !!(s->flags & FAR_FIN), known = e->ack - s->seq;
 
 	/* What was asked has come: nothing is to be sent again. */
 	if (s->ack == e->seq)
 		e->request_bytes = 0;
-	if (s->length + fin == 0)
+	if (s->length + fin == 0) {
+		/* It asks where we are: a probe of a closed window. */
+		if ((int32_t)known > 0)
+			send_segment(client, s->i, FAR_ACK, NULL, 0);
 		return;
-	if (s->seq == e->ack) {
-		e->ack += s->length + fin;
-		e->ts_recent = s->ts_value;
-		take_bytes(client, s->i, s->data, s->length);
-	} else if ((int32_t)(s->seq - e->ack) < 0) {
-		client->again_in++;
-	} else {
-		client->gaps_in++;
 	}
+	client->again_in += (int32_t)known > 0;
+	client->gaps_in += (int32_t)known < 0;
+	if (known < s->length + fin)
+		take_next(client, s, known);
 	send_segment(client, s->i, FAR_ACK, NULL, 0);
 	if (fin && s->seq + s->length + fin == e->ack)
 		dataplane_client_reset(client, s->i, true);
@@ -345,6 +449,8 @@ static void take_segment(
 		send_segment(client, s->i, FAR_ACK, NULL, 0);
 	else if (e->state == FAR_OPEN)
 		take_data(client, s);
+	else
+		refuse_segment(client, s);
 }
 
 static void take_frame(
@@ -358,6 +464,7 @@ static void take_frame(
 		take_segment(client, &s);
 		return;
 	}
+	client->arp_in++;
 	out = client->wire->frame_get(client->wire);
 	if (!out)
 		return;
@@ -398,7 +505,7 @@ uint32_t dataplane_client_turn(struct dataplane_client *client)
 		for (uint32_t i = 0; i < count; i++)
 			take_frame(client, &frames[i]);
 		total += count;
-		if (count < DATAPLANE_WIRE_BURST)
+		if (count == 0)
 			break;
 	}
 	if (client->now_ns - client->swept_ns >= AGAIN_NS)

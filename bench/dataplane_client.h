@@ -6,11 +6,15 @@
  *          every segment that comes, at once: no client asks more of a server.
  *          It never waits for the server: when to ask is the caller's.
  * Answer:  an event of a stream ends with an empty line; the last one is
- *          "[DONE]". Where `check` is set, the answer's bytes but its head and
- *          each event's id and time go into a hash.
+ *          "[DONE]". What the answer says goes into a hash: all of its bytes
+ *          but its head and each event's id and time; or its text alone, which
+ *          is the same where a server tells several tokens in one event.
  * Loss:    a segment that does not follow is not taken, and acknowledged
  *          again, so that the server repeats; a SYN or a request that nothing
- *          answers for a second is sent again.
+ *          answers for a second is sent again. Who is sent something for a
+ *          connection that he does not have resets it, as all hosts do.
+ * Slow:    a far end that is slow takes FAR_SLOW_BYTES and then no more, until
+ *          the caller has it read.
  * Threads: one.
  */
 #ifndef HEDDLE_BENCH_DATAPLANE_CLIENT_H
@@ -19,7 +23,11 @@
 #include "bench/dataplane_frame.h"
 #include "bench/dataplane_wire.h"
 
+#define FAR_SLOW_BYTES 4096u
+
 enum far_state { FAR_CLOSED, FAR_OPENING, FAR_OPEN, FAR_GONE };
+
+enum far_check { FAR_CHECK_NONE, FAR_CHECK_BYTES, FAR_CHECK_TEXT };
 
 struct far_end {
 	uint32_t seq, ack, ts_recent;
@@ -27,6 +35,10 @@ struct far_end {
 	bool asked; /* a request is open */
 	bool in_body;
 	bool line_end; /* the last byte was one */
+	bool slow;
+	bool in_text, escaped; /* of FAR_CHECK_TEXT */
+	uint8_t matched; /* of the name that it begins with */
+	uint32_t unread; /* bytes, of one that is slow */
 	uint32_t head_tail, head_bytes; /* the last four of the head; all */
 	uint32_t tail_bytes; /* that are missing behind [DONE] */
 	uint32_t line, column; /* bytes of this line, of this event so far */
@@ -52,14 +64,15 @@ struct dataplane_client {
 	struct far_net net;
 	struct far_end *ends; /* owned */
 	uint32_t count;
-	bool check;
+	enum far_check check;
 	bool plain; /* answers are short and no streams: one segment */
 	struct dataplane_hooks hooks;
 	uint64_t now_ns; /* of the last turn */
 	uint64_t swept_ns;
 	/* counts */
 	uint64_t events, segments_in, segments_out, again_in, gaps_in, resets;
-	uint64_t asked_again, arp_out, refused;
+	uint64_t asked_again, arp_in, arp_out, refused;
+	uint64_t overruns; /* segments beyond a window that was told */
 	uint32_t open_count, asked_count;
 };
 
@@ -82,6 +95,10 @@ void dataplane_client_say(struct dataplane_client *client, uint32_t i,
 /* Reset it; in_window false: a forger's, which the server must not believe. */
 void dataplane_client_reset(
 	struct dataplane_client *client, uint32_t i, bool in_window);
+/* One that is slow reads what it has. */
+void dataplane_client_read(struct dataplane_client *client, uint32_t i);
+/* Data of a connection that there is not, of somebody beyond all far ends. */
+void dataplane_client_stray(struct dataplane_client *client, uint32_t number);
 /* A SYN of somebody, beyond all far ends, who never answers. */
 void dataplane_client_flood(struct dataplane_client *client, uint32_t number);
 

@@ -25,16 +25,19 @@ static uint32_t address_of(const struct far_net *net, uint32_t i)
 	return net->first + i / FAR_PORT_COUNT;
 }
 
-static size_t put_options(const struct far_segment *s, uint8_t *p)
+static size_t put_options(
+	const struct far_net *net, const struct far_segment *s, uint8_t *p)
 {
 	static const uint8_t syn[SYN_OPTION_BYTES] = {
-		2, 4, 5, 0xb4, 4, 2, 8, 10, [16] = 1, 3, 3, 7};
+		2, 4, 5, 0xb4, 4, 2, 8, 10, [16] = 1, 3, 3, FAR_WINDOW_SCALE};
 	static const uint8_t other[OPTION_BYTES] = {1, 1, 8, 10};
 	bool is_syn = s->flags & FAR_SYN;
 	size_t bytes = is_syn ? SYN_OPTION_BYTES : OPTION_BYTES;
 	uint8_t *stamp = p + (is_syn ? 8 : 4);
 
 	memcpy(p, is_syn ? syn : other, bytes);
+	if (is_syn && net->no_sack)
+		memset(p + 4, 1, 2);
 	net_put32(stamp, s->ts_value);
 	net_put32(stamp + 4, s->ts_echo);
 	return bytes;
@@ -61,7 +64,7 @@ size_t far_frame_make(
 	const struct far_net *net, const struct far_segment *s, uint8_t *out)
 {
 	uint8_t *t = out + AT_TCP;
-	size_t header = TCP_BYTES + put_options(s, out + AT_OPTIONS);
+	size_t header = TCP_BYTES + put_options(net, s, out + AT_OPTIONS);
 	size_t bytes = header + s->length;
 	uint8_t tail[4] = {0, IP_TCP};
 
@@ -72,7 +75,7 @@ size_t far_frame_make(
 	net_put32(t + 8, s->ack);
 	t[12] = (uint8_t)(header / 4 << 4);
 	t[13] = s->flags;
-	net_put16(t + 14, 65535);
+	net_put16(t + 14, s->window);
 	net_put32(t + 16, 0);
 	if (s->length > 0)
 		memcpy(t + header, s->data, s->length);

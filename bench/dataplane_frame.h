@@ -2,8 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What:    Ethernet, IPv4 and TCP with the options of today's clients: MSS,
- *          SACK permitted, window scale, timestamps (but no SACK blocks: the
- *          wire loses nothing). Far end i has the address `first` +
+ *          SACK permitted, window scale, timestamps (but no SACK blocks: a
+ *          client of a wire that loses permits none). Far end i has the address `first` +
  *          i / FAR_PORT_COUNT and a port of its own there, so that a frame
  *          says by itself whom it is for.
  * Threads: pure, but for the struct that is being filled.
@@ -18,6 +18,9 @@
 #define FAR_PORT_COUNT 50000u
 #define FAR_FRAME_PAYLOAD_MAX 1400u
 
+#define FAR_WINDOW_SCALE 7
+#define FAR_WINDOW_MAX UINT16_MAX
+
 enum far_flags {
 	FAR_FIN = 1,
 	FAR_SYN = 2,
@@ -30,6 +33,7 @@ struct far_net {
 	uint8_t mac[6], server_mac[6];
 	uint32_t server_address, first; /* IPv4, as numbers */
 	uint16_t server_port;
+	bool no_sack;
 };
 
 /* What a segment says, either way. */
@@ -38,6 +42,7 @@ struct far_segment {
 	uint8_t flags;
 	uint32_t seq, ack;
 	uint32_t ts_value, ts_echo;
+	uint16_t window; /* as it is written; 0 of what is read */
 	const uint8_t *data;
 	uint32_t length;
 };

@@ -1,11 +1,10 @@
-/* dataplane_parts.c - many, idle, attacked, long (runs -> rows) */
+/* dataplane_parts.c - many streams, many idle (runs -> rows) */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * All of them over the ring: there a frame is lost only where somebody says
  * so, and counts can be compared to the last one.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +18,9 @@
 #define IDLE_KIB_MAX 4.0
 #define FIRST_COUNT 64u /* connections of a server for a few */
 #define STILL_THERE 1000u /* every so-manieth is asked once more */
-#define SOAK_TOKENS 400u
 #define COUNT_S 0.25 /* counters are written ten times a second */
 
-static struct dataplane_run *run_new(
+struct dataplane_run *dataplane_run_new(
 	struct dataplane_session *s, const struct dataplane_run_setup *setup)
 {
 	struct dataplane_run *run = malloc(sizeof(*run));
@@ -35,7 +33,7 @@ static struct dataplane_run *run_new(
 	return NULL;
 }
 
-static void run_free(struct dataplane_run *run)
+void dataplane_run_free(struct dataplane_run *run)
 {
 	dataplane_run_close(run);
 	free(run);
@@ -49,7 +47,7 @@ static int exact(struct dataplane_session *s, struct dataplane_run *run)
 	uint32_t same = 0;
 	int rc = dataplane_run_connect(run, 0, s->exact, &s->err);
 
-	run->client.check = true;
+	run->client.check = FAR_CHECK_BYTES;
 	/* Alone, one after the other: what each seed's answer is. */
 	for (uint32_t i = 0; i < SEED_COUNT && rc == 0; i++) {
 		rc = dataplane_run_ask(run, i, i + 1, true, &s->err);
@@ -76,13 +74,13 @@ int dataplane_part_exact(struct dataplane_session *s)
 		.ends = s->exact,
 		.tokens = EXACT_TOKENS,
 		.seed_count = SEED_COUNT};
-	struct dataplane_run *run = run_new(s, &setup);
+	struct dataplane_run *run = dataplane_run_new(s, &setup);
 	int rc;
 
 	if (!run)
 		return -s->err.code;
 	rc = exact(s, run);
-	run_free(run);
+	dataplane_run_free(run);
 	return rc;
 }
 
@@ -112,7 +110,7 @@ static int weigh(struct dataplane_session *s, uint32_t ends, double *out_bytes,
 {
 	const struct dataplane_run_setup setup = {
 		.streams = 64, .ends = ends, .tokens = 16};
-	struct dataplane_run *run = run_new(s, &setup);
+	struct dataplane_run *run = dataplane_run_new(s, &setup);
 	int rc;
 
 	if (!run)
@@ -123,7 +121,7 @@ static int weigh(struct dataplane_session *s, uint32_t ends, double *out_bytes,
 	for (uint32_t i = 0; i < ends && rc == 0; i += STILL_THERE)
 		rc = dataplane_run_ask(run, i, i + 1, true, &s->err);
 	*out_held = run->world.front->counters->connections_open;
-	run_free(run);
+	dataplane_run_free(run);
 	return rc;
 }
 
@@ -146,99 +144,4 @@ int dataplane_part_idle(struct dataplane_session *s)
 	dataplane_bounded(s, "dataplane.idle_connection",
 		(many - few) / 1024 / s->idle, "KiB", IDLE_KIB_MAX);
 	return 0;
-}
-
-/* --- a long time at full load ------------------------------------------------ */
-
-static void ask_again(struct dataplane_run *run, uint32_t i)
-{
-	dataplane_client_ask(&run->client, i);
-}
-
-static void stop_asking(struct dataplane_run *run, uint32_t i)
-{
-	(void)run;
-	(void)i;
-}
-
-/* What came is what TCP took, what was answered below it, and what was lost. */
-static void balance(
-	struct dataplane_session *s, const struct dataplane_run *run)
-{
-	const struct nic_counters *n = &run->world.front->counters->nic;
-	const struct dataplane_client *client = &run->client;
-	double sent = (double)(client->segments_out + client->arp_out) -
-		      (double)run->wire->lost;
-	double lost = (double)(n->in_lost_link_total + n->in_lost_ip_total +
-			       n->in_lost_icmp_total + n->in_lost_pieces_total);
-	double named =
-		(double)n->segments_in_total + (double)client->arp_out + lost;
-
-	dataplane_plain(s, "dataplane.soak.frames_in",
-		(double)n->in_frames_total, "frames");
-	dataplane_plain(s, "dataplane.soak.frames_lost",
-		lost + (double)n->in_lost_tcp_total +
-			(double)n->in_lost_port_total,
-		"frames");
-	dataplane_plain(s, "dataplane.soak.frames_unsent",
-		sent - (double)n->in_frames_total, "frames");
-	dataplane_plain(s, "dataplane.soak.frames_unnamed",
-		(double)n->in_frames_total - named, "frames");
-	dataplane_plain(s, "dataplane.soak.segments_again",
-		(double)n->segments_again_total, "segments");
-	if (sent != (double)n->in_frames_total ||
-		named != (double)n->in_frames_total)
-		s->missed = true;
-}
-
-static int soak(struct dataplane_session *s, struct dataplane_run *run)
-{
-	uint32_t n = run->setup.streams;
-	const struct nic_counters *nic = &run->world.front->counters->nic;
-	uint64_t early, late, buffers;
-	int rc = dataplane_run_connect(run, 0, n, &s->err);
-
-	dataplane_run_for(run, COUNT_S);
-	buffers = nic->buffers_used;
-	run->on_done = ask_again;
-	if (rc == 0)
-		rc = dataplane_run_ask(run, 0, n, false, &s->err);
-	if (rc)
-		return rc;
-	dataplane_run_for(run, s->soak_seconds / 3);
-	early = bench_memory_bytes(getpid());
-	dataplane_run_for(run, s->soak_seconds * 2 / 3);
-	late = bench_memory_bytes(getpid());
-	run->on_done = stop_asking;
-	rc = dataplane_run_settle(run, &s->err);
-	if (rc)
-		return rc;
-	dataplane_run_for(run, COUNT_S);
-	dataplane_plain(s, "dataplane.soak.events_per_s",
-		(double)run->token_count / s->soak_seconds, "events/s");
-	dataplane_plain(s, "dataplane.soak.streams", (double)run->done_count,
-		"streams");
-	dataplane_plain(s, "dataplane.soak.memory_grown",
-		((double)late - (double)early) / 1024, "KiB");
-	dataplane_plain(
-		s, "dataplane.soak.buffers_before", (double)buffers, "mbufs");
-	dataplane_plain(s, "dataplane.soak.buffers_after",
-		(double)nic->buffers_used, "mbufs");
-	balance(s, run);
-	return 0;
-}
-
-int dataplane_part_soak(struct dataplane_session *s)
-{
-	const struct dataplane_run_setup setup = {.streams = s->soak_streams,
-		.ends = s->soak_streams,
-		.tokens = SOAK_TOKENS};
-	struct dataplane_run *run = run_new(s, &setup);
-	int rc;
-
-	if (!run)
-		return -s->err.code;
-	rc = soak(s, run);
-	run_free(run);
-	return rc;
 }

@@ -14,6 +14,7 @@ struct dataplane_session {
 	uint32_t streams[8], stream_count; /* sizes of load */
 	uint32_t exact, idle, many, soak_streams;
 	double soak_seconds;
+	uint64_t seed; /* of what soak does */
 	const char *json, *svg;
 	bool quiet;
 	struct report report;
@@ -26,6 +27,11 @@ void dataplane_plain(struct dataplane_session *s, const char *name,
 	double value, const char *unit);
 void dataplane_bounded(struct dataplane_session *s, const char *name,
 	double value, const char *unit, double limit);
+
+/* dataplane_run_open() in memory of its own; NULL with s->err. */
+struct dataplane_run *dataplane_run_new(
+	struct dataplane_session *s, const struct dataplane_run_setup *setup);
+void dataplane_run_free(struct dataplane_run *run);
 
 /* Each a part; 0 or -errno with s->err. */
 int dataplane_part_cost(struct dataplane_session *s);

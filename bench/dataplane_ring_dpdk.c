@@ -82,6 +82,13 @@ static void ring_frame_send(struct dataplane_wire *wire, size_t length)
 		ring_flush(wire);
 }
 
+static uint32_t ring_buffers_out(const struct dataplane_wire *wire)
+{
+	const struct ring_wire *r = (const void *)wire;
+
+	return rte_mempool_in_use_count(r->pool) - (r->given != NULL);
+}
+
 static void drain(struct rte_ring *ring)
 {
 	void *m;
@@ -141,6 +148,7 @@ int dataplane_wire_ring(struct dataplane_wire **out, struct error *err)
 		.frame_get = ring_frame_get,
 		.frame_send = ring_frame_send,
 		.flush = ring_flush,
+		.buffers_out = ring_buffers_out,
 		.close = ring_close};
 	snprintf(r->wire.device, sizeof(r->wire.device), "%s", config.device);
 	rc = make(r, err);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/dataplane_fault.h"
 #include "bench/dataplane_run.h"
 
 #define ADDRESS_KERNEL 0x0a090002u /* 10.9.0.2 */
@@ -43,6 +44,8 @@ static void on_event(void *arg, uint32_t i, uint32_t k)
 	run->token_count++;
 	if (k == 0 && run->on_first)
 		run->on_first(run, i);
+	if (run->on_token)
+		run->on_token(run, i);
 	if (run->timed)
 		take_latency(run, i % run->setup.seed_count, k);
 }
@@ -54,6 +57,13 @@ static void on_done(void *arg, uint32_t i)
 	run->done_count++;
 	if (run->on_done)
 		run->on_done(run, i);
+}
+
+bool dataplane_run_closes(const struct dataplane_run *run, uint32_t i)
+{
+	uint32_t every = run->setup.close_every;
+
+	return every > 0 && i % every == every - 1;
 }
 
 static size_t make_request(void *arg, uint32_t i, char *out)
@@ -71,8 +81,9 @@ static size_t make_request(void *arg, uint32_t i, char *out)
 			"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n");
 	return (size_t)snprintf(out, FAR_FRAME_PAYLOAD_MAX,
 		"POST /v1/completions HTTP/1.1\r\nhost: a\r\n"
-		"content-type: application/json\r\n"
+		"content-type: application/json\r\n%s"
 		"content-length: %d\r\n\r\n%s",
+		dataplane_run_closes(run, i) ? "connection: close\r\n" : "",
 		length, body);
 }
 
@@ -93,6 +104,17 @@ static int open_wire(const struct dataplane_place *place,
 	snprintf(device, NIC_DEVICE_BYTES, "net_af_packet0,iface=%s",
 		place->nic);
 	return dataplane_wire_packet(place->wire, &run->wire, err);
+}
+
+static int open_fault(struct dataplane_run *run, struct error *err)
+{
+	struct dataplane_wire *harmful;
+	int rc = dataplane_wire_fault(
+		run->wire, run->setup.fault_seed, &harmful, err);
+
+	if (rc == 0)
+		run->wire = harmful;
+	return rc;
 }
 
 static int greet(struct dataplane_run *run, struct error *err)
@@ -128,6 +150,8 @@ static int open_all(const struct dataplane_place *place,
 	int rc = open_wire(place, run, device, err);
 
 	world.device = kernel ? NULL : device;
+	if (rc == 0 && run->setup.fault_seed)
+		rc = open_fault(run, err);
 	if (rc == 0)
 		rc = dataplane_world_open(&world, &run->world, err);
 	if (rc == 0)
@@ -135,6 +159,7 @@ static int open_all(const struct dataplane_place *place,
 			world.address, run->setup.ends, err);
 	if (rc)
 		return rc;
+	run->client.net.no_sack = run->setup.fault_seed != 0;
 	run->client.hooks = (struct dataplane_hooks){.arg = run,
 		.event = on_event,
 		.done = on_done,

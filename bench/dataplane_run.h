@@ -29,6 +29,9 @@ struct dataplane_run_setup {
 	uint32_t tokens; /* of each */
 	uint32_t ends; /* connections; at least streams */
 	uint32_t seed_count; /* seeds are the numbers below; 0 = streams */
+	/* Each so-manieth far end asks to be served once; 0 = none does. */
+	uint32_t close_every;
+	uint64_t fault_seed; /* the wire can harm; 0 = it cannot */
 };
 
 struct dataplane_run {
@@ -45,6 +48,7 @@ struct dataplane_run {
 	uint64_t token_count, done_count;
 	void (*on_done)(struct dataplane_run *run, uint32_t i); /* or NULL */
 	void (*on_first)(struct dataplane_run *run, uint32_t i); /* or NULL */
+	void (*on_token)(struct dataplane_run *run, uint32_t i); /* or NULL */
 	void *arg;
 };
 
@@ -63,6 +67,8 @@ int dataplane_run_connect(struct dataplane_run *run, uint32_t from, uint32_t to,
 /* Ask of [from, to) and, if `wait`, until all are answered. -ETIMEDOUT. */
 int dataplane_run_ask(struct dataplane_run *run, uint32_t from, uint32_t to,
 	bool wait, struct error *err);
+/* Does far end i ask for one answer alone? */
+bool dataplane_run_closes(const struct dataplane_run *run, uint32_t i);
 /* Turn until no answer is open. */
 int dataplane_run_settle(struct dataplane_run *run, struct error *err);
 

@@ -26,6 +26,8 @@ struct dataplane_wire {
 	uint8_t *(*frame_get)(struct dataplane_wire *wire);
 	void (*frame_send)(struct dataplane_wire *wire, size_t length);
 	void (*flush)(struct dataplane_wire *wire);
+	/* Frames of its own that are not back in their pool; may be NULL. */
+	uint32_t (*buffers_out)(const struct dataplane_wire *wire);
 	void (*close)(struct dataplane_wire *wire);
 	uint64_t lost; /* frames for which there was no room, either way */
 };

@@ -432,3 +432,18 @@ void dataplane_world_cpu(
 					 (double)wall);
 	}
 }
+
+void dataplane_world_usage(
+	const struct dataplane_world *world, struct dataplane_usage *out)
+{
+	const struct front *front = world->front;
+
+	*out = (struct dataplane_usage){
+		.buffers = (uint32_t)front->counters->nic.buffers_used,
+		.connections = front->counters->connections_open,
+		.exchanges = front->exchange_used,
+		.slots = front->slot_used,
+		.pages = front->page_used,
+		.body_bytes = front->body_bytes};
+	tcp_get_usage(net_stack_tcp(stream_nic_stack(&front->loop)), &out->tcp);
+}

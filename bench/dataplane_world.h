@@ -45,6 +45,15 @@ struct dataplane_cpu {
 	double stolen_s; /* of the machine */
 };
 
+/* What a polled world has in use. */
+struct dataplane_usage {
+	uint32_t buffers; /* of the port */
+	uint64_t connections; /* of the front */
+	uint32_t exchanges, slots, pages;
+	size_t body_bytes;
+	struct tcp_usage tcp;
+};
+
 struct dataplane_world {
 	struct segment segment;
 	int segment_fd, admin_fd, api_fd, tokenizer_fd;
@@ -84,4 +93,6 @@ uint64_t dataplane_world_token_ns(
 	const struct dataplane_world *world, uint32_t seed, uint32_t k);
 void dataplane_world_cpu(
 	struct dataplane_world *world, struct dataplane_cpu *out);
+void dataplane_world_usage(
+	const struct dataplane_world *world, struct dataplane_usage *out);
 #endif

@@ -39,7 +39,9 @@ verdict idle__connections_are_held $?
 bench --parts attack --many 500 && cat "$work/out" &&
 	figures 'v["ttft.quiet"] > 0 and v["ttft.slowloris"] > 0'
 verdict attack__others_are_answered $?
-bench --parts soak --soak 128 --soak-seconds 1 && cat "$work/out" &&
-	figures 'v["soak.streams"] >= 128 and v["soak.frames_unsent"] == 0 and v["soak.frames_unnamed"] == 0 and v["soak.buffers_after"] == v["soak.buffers_before"]'
-verdict soak__frames_and_buffers_balance $?
+# Its books are exact, and memory is bounded: both have to hold.
+bench --parts soak --soak 128 --soak-seconds 4 && [ "$status" = 0 ] &&
+	cat "$work/out" &&
+	figures 'v["soak.answers_whole"] > 0 and v["soak.answers_other"] == 0 and v["soak.in.wire_lost"] > 0 and v["soak.in.lost_checksum"] > 0 and v["soak.out.segments_again"] > 0 and v["soak.left.buffers_port"] == 0'
+verdict soak__the_books_balance $?
 suite bench_dataplane

@@ -409,7 +409,14 @@ soak-mixes: $(B)/tests/test_serve
 	HEDDLE_TEST_MIXES=$(MIXES) $<
 soak-kills: $(B)/heddled $(B)/heddlectl
 	@MODEL=deploy/demo/model tests/serve_node.sh $(B) $(KILLS)
-.PHONY: soak-frontend soak-serve soak-adapters soak-mixes soak-kills
+# Ten minutes (SECONDS=N) of full load on the dataplane over a wire that harms;
+# then its books.
+soak-dataplane: $(B)/heddle-bench
+	@tools/bench/frontend-model.sh $(B)/bench/frontend-model
+	@$< dataplane --model $(B)/bench/frontend-model --parts soak \
+	--soak-seconds $(if $(findstring command,$(origin SECONDS)),$(SECONDS),600)
+.PHONY: soak-frontend soak-serve soak-adapters soak-mixes soak-kills \
+	soak-dataplane
 
 # $(call fuzz,NAME,SOURCES): build/tests/replay_NAME runs the corpus as a plain
 # test; build-fuzz/fuzz_NAME is made by `make fuzz`.
