@@ -141,6 +141,23 @@ static void test_workers_run_cost__small_runs_stay_with_the_caller(void)
 	workers_destroy(workers);
 }
 
+/* Of a long run the last ranges are single items, however large the first. */
+static void test_workers_run_cost__ranges_get_smaller(void)
+{
+	struct record record = {0};
+	struct recorded arg = {&record};
+	struct workers *workers = pool_of(2);
+
+	workers_run_cost(workers, ITEM_MAX, 1000000000, visit, &arg);
+	check_visits(workers, &record, ITEM_MAX);
+	CU_ASSERT_EQUAL(record.range[0], ITEM_MAX / 32);
+	for (size_t i = 1; i < ITEM_MAX; i++)
+		CU_ASSERT(record.range[i] <= record.range[i - 1]);
+	for (size_t i = ITEM_MAX - 32; i < ITEM_MAX; i++)
+		CU_ASSERT_EQUAL(record.range[i], 1);
+	workers_destroy(workers);
+}
+
 /* Items that wait for each other end only if threads take them. */
 struct meeting {
 	uint32_t *arrived; /* [count] */
@@ -334,6 +351,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(workers_run__small_runs_leave_no_thread_behind),
 	SUITE_CASE(workers_run_grain__cuts_at_multiples),
 	SUITE_CASE(workers_run_cost__small_runs_stay_with_the_caller),
+	SUITE_CASE(workers_run_cost__ranges_get_smaller),
 	SUITE_CASE(workers_run__all_threads_wake_up),
 	SUITE_CASE(workers_run__writes_are_seen_both_ways),
 	SUITE_CASE(workers_destroy__takes_null),

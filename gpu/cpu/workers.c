@@ -49,10 +49,14 @@ _Static_assert(WORKER_COUNT_MAX <= GATE_INSIDE / GATE_ENTER, "gate too narrow");
 /* Ranges per worker of workers_run(). */
 #define RUN_RANGES 8
 
-/* workers_run_cost(): what pays for a barrier; a range; ranges per worker. */
+/*
+ * workers_run_cost(): what pays for a barrier; the smallest range; and of what
+ * is left a range is one of so many per worker. So the first ones are large,
+ * and at the end nobody waits long for the last.
+ */
 #define COST_BARRIER_NS 4000
 #define COST_RANGE_NS 2000
-#define COST_RANGES 32
+#define COST_SHARES 16
 
 /* The processors that a thread may use; Linux has at most 8192. */
 #define CORE_COUNT_MAX 8192u
@@ -77,6 +81,8 @@ struct workers {
 	/* The run; the caller's while the gate is shut and empty. */
 	_Alignas(CACHE_LINE_BYTES) size_t item_count;
 	size_t grain;
+	size_t shares; /* a range is one of so many of what is left, but a
+			  grain at least; 0 = it is a grain */
 	workers_fn fn;
 	const void *arg;
 
@@ -210,18 +216,29 @@ static void thread_leave(struct workers *pool)
 		gate_wake(pool, 1, SLEEPER_CALLER);
 }
 
+/* Items of the next range when `rest` > 0 are left. */
+static size_t range_size(const struct workers *pool, size_t rest)
+{
+	size_t grain = pool->grain, size = grain;
+
+	if (pool->shares > 0 && rest / pool->shares > grain)
+		size = rest / pool->shares / grain * grain;
+	return size < rest ? size : rest;
+}
+
 static void take_ranges(struct workers *pool, uint32_t worker)
 {
-	size_t grain = pool->grain, count = pool->item_count;
+	size_t count = pool->item_count;
+	size_t first = atomic_load_explicit(&pool->next, memory_order_relaxed);
 
-	for (;;) {
-		size_t first = atomic_fetch_add_explicit(
-			&pool->next, grain, memory_order_relaxed);
+	while (first < count) {
+		size_t end = first + range_size(pool, count - first);
 
-		if (first >= count)
-			break;
-		pool->fn(pool->arg, first,
-			count - first < grain ? count : first + grain, worker);
+		if (!atomic_compare_exchange_weak_explicit(&pool->next, &first,
+			    end, memory_order_relaxed, memory_order_relaxed))
+			continue;
+		pool->fn(pool->arg, first, end, worker);
+		first = atomic_load_explicit(&pool->next, memory_order_relaxed);
 	}
 }
 
@@ -409,26 +426,34 @@ uint32_t workers_count(const struct workers *workers)
 	return workers->count;
 }
 
-void workers_run_grain(struct workers *workers, size_t item_count, size_t grain,
+/* workers->grain and ->shares are set. */
+static void run_ranges(struct workers *workers, size_t item_count,
 	workers_fn fn, const void *arg)
 {
-	assert(grain > 0);
+	size_t grain = workers->grain;
+
 	if (item_count == 0)
 		return;
 	if (workers->count == 1 || item_count <= grain) {
 		fn(arg, 0, item_count, 0);
 		return;
 	}
-	/* Past the end `next` grows by a grain for each worker. */
-	assert(item_count <= SIZE_MAX / 2 / WORKER_COUNT_MAX);
 	workers->item_count = item_count;
-	workers->grain = grain;
 	workers->fn = fn;
 	workers->arg = arg;
 	atomic_store_explicit(&workers->next, 0, memory_order_relaxed);
 	gate_open(workers, (item_count - 1) / grain + 1);
 	take_ranges(workers, 0);
 	gate_shut(workers);
+}
+
+void workers_run_grain(struct workers *workers, size_t item_count, size_t grain,
+	workers_fn fn, const void *arg)
+{
+	assert(grain > 0);
+	workers->grain = grain;
+	workers->shares = 0;
+	run_ranges(workers, item_count, fn, arg);
 }
 
 void workers_run(struct workers *workers, size_t item_count, workers_fn fn,
@@ -444,12 +469,10 @@ void workers_run_cost(struct workers *workers, size_t item_count,
 	uint64_t cost_ns, workers_fn fn, const void *arg)
 {
 	uint64_t range_count = cost_ns / COST_RANGE_NS;
-	uint64_t most = (uint64_t)workers->count * COST_RANGES;
 
-	if (range_count > most)
-		range_count = most;
 	if (cost_ns < COST_BARRIER_NS || range_count == 0)
 		range_count = 1;
-	workers_run_grain(workers, item_count,
-		item_count / (size_t)range_count + 1, fn, arg);
+	workers->grain = item_count / (size_t)range_count + 1;
+	workers->shares = (size_t)workers->count * COST_SHARES;
+	run_ranges(workers, item_count, fn, arg);
 }

@@ -5,7 +5,7 @@
  *             heads); this runs the loop on several cores. Each item is
  *             computed alone, so no result depends on the number of threads
  *             or on who does which item.
- * Split:      items are handed out in contiguous ranges of `grain` items, in
+ * Split:      items are handed out in contiguous ranges of a grain or more, in
  *             ascending order, to whoever asks next: on a machine that is
  *             shared, a thread that lost its time slice takes fewer. fn is
  *             called any number of times per worker, always with first a
@@ -67,7 +67,8 @@ void workers_run_grain(struct workers *workers, size_t item_count, size_t grain,
  * The same when it is known what the whole run costs one core, roughly, in
  * nanoseconds (for memory: bytes / 8): a run too short to pay for a barrier is
  * done by the caller alone, as one range, and else the grain takes about
- * 2 us or more. For operations that can be small.
+ * 2 us or more; ranges begin as several grains and get smaller towards the
+ * end, so that threads end together. For operations that can be small.
  */
 void workers_run_cost(struct workers *workers, size_t item_count,
 	uint64_t cost_ns, workers_fn fn, const void *arg);
