@@ -46,6 +46,16 @@ uint32_t suite_below(uint64_t *state, uint32_t bound);
 /* Normal-like float, mean 0, deviation about 1. */
 float suite_gauss(uint64_t *state);
 
+/*
+ * How often random tests do what takes ThreadSanitizer some thirty times as
+ * long: there, half as often.
+ */
+#ifdef __SANITIZE_THREAD__
+#define SUITE_FEWER(count) ((count) / 2)
+#else
+#define SUITE_FEWER(count) (count)
+#endif
+
 /* Zeroed memory, or the end of the test program: never NULL. */
 void *suite_calloc(size_t count, size_t size_bytes);
 

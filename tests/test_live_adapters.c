@@ -255,13 +255,6 @@ static void disturb(struct live_world *w, bool kills)
 	}
 }
 
-/* ThreadSanitizer takes ten times as long. */
-#ifdef __SANITIZE_THREAD__
-#define TURNS(count) ((count) / 2)
-#else
-#define TURNS(count) (count)
-#endif
-
 static void check_random(bool pretends, bool kills, uint32_t turns)
 {
 	struct engine_serve_options options = live_options();
@@ -282,7 +275,7 @@ static void check_random(bool pretends, bool kills, uint32_t turns)
 	CU_ASSERT_EQUAL(w->wrong, 0);
 	CU_ASSERT_EQUAL(w->foreign_hits, 0);
 	CU_ASSERT(w->finished > turns / 50 && w->cancelled > turns / 100);
-	CU_ASSERT(w->replaced > 3 && w->dropped > turns / 200);
+	CU_ASSERT(w->replaced > SUITE_FEWER(3) && w->dropped > turns / 200);
 	CU_ASSERT(pretends || (w->cached > 0 && w->refused > 0));
 	CU_ASSERT_EQUAL(w->kills > 0, kills);
 	live_leave(w);
@@ -321,17 +314,17 @@ static void test_live__what_was_not_signed_changes_nothing(void)
 
 static void test_live__the_same_bits_whatever_comes_and_goes(void)
 {
-	check_random(false, false, TURNS(4000));
+	check_random(false, false, SUITE_FEWER(4000));
 }
 
 static void test_live__the_same_bits_after_any_death(void)
 {
-	check_random(false, true, TURNS(3000));
+	check_random(false, true, SUITE_FEWER(3000));
 }
 
 static void test_live__the_pretending_engine_through_anything(void)
 {
-	check_random(true, false, TURNS(40000));
+	check_random(true, false, SUITE_FEWER(40000));
 }
 
 int main(void)

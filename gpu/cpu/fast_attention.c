@@ -343,6 +343,25 @@ static uint32_t chunk_base(const struct unit *unit, uint32_t chunk)
 }
 
 /* A tile's part of a chunk: kept where the unit is split, else merged. */
+#ifdef __SANITIZE_THREAD__
+/* The chunk's own loops are not watched: a byte of each token that it reads. */
+static void show_tokens(const struct attention_tile *tile, uint32_t base)
+{
+	const struct attention_args *args = tile->args;
+	uint32_t end = tile->position + tile->row_count;
+	uint32_t first = base;
+
+	if (args->window && tile->position + 1 > args->window &&
+		first < tile->position + 1 - args->window)
+		first = tile->position + 1 - args->window;
+	if (end > base + ATTENTION_CHUNK_TOKENS)
+		end = base + ATTENTION_CHUNK_TOKENS;
+	for (; first < end; first++)
+		(void)*(const volatile unsigned char *)kv_token(&args->kv,
+			args->layer, args->rows.sequence[tile->row], first);
+}
+#endif
+
 static void run_chunk(const struct attention_plan *plan,
 	const struct unit *unit, const struct attention_scratch *scratch,
 	uint32_t chunk, uint32_t index)
@@ -370,6 +389,9 @@ static void run_chunk(const struct attention_plan *plan,
 	} else {
 		view.total += (size_t)(index - unit->tile_first) * queries;
 	}
+#ifdef __SANITIZE_THREAD__
+	show_tokens(&tile, base);
+#endif
 	FAST(attention_chunk)(&tile, base, more ? &next : NULL, &view);
 	if (!group->split)
 		merge_chunk(&tile, base, &view);
