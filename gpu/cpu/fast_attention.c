@@ -342,7 +342,6 @@ static uint32_t chunk_base(const struct unit *unit, uint32_t chunk)
 	return (unit->group->chunk_first + chunk) * ATTENTION_CHUNK_TOKENS;
 }
 
-/* A tile's part of a chunk: kept where the unit is split, else merged. */
 #ifdef __SANITIZE_THREAD__
 /* The chunk's own loops are not watched: a byte of each token that it reads. */
 static void show_tokens(const struct attention_tile *tile, uint32_t base)
@@ -362,6 +361,7 @@ static void show_tokens(const struct attention_tile *tile, uint32_t base)
 }
 #endif
 
+/* A tile's part of a chunk: kept where the unit is split, else merged. */
 static void run_chunk(const struct attention_plan *plan,
 	const struct unit *unit, const struct attention_scratch *scratch,
 	uint32_t chunk, uint32_t index)
