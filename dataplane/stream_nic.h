@@ -70,8 +70,10 @@ struct stream_nic_config {
 int stream_nic_create(const struct stream_nic_config *config,
 	struct stream_loop *out, struct error *err);
 
-/* Turns so far of a loop made here, without TLS, that had something to do. */
-/* Of a loop made here, for those who count. */
+/*
+ * Of a loop made here, for those who count: turns so far that had something to
+ * do, and the stack below.
+ */
 uint64_t stream_nic_busy_turns(const struct stream_loop *loop);
 struct net_stack *stream_nic_stack(const struct stream_loop *loop);
 
