@@ -249,6 +249,7 @@ void front_destroy(struct front *front)
 	free(front->parsers);
 	free(front->exchanges);
 	free(front->slots);
+	free(front->sweep);
 	free(front->page_next);
 	free(front->zombie_pages);
 	free(front->workers);

@@ -134,6 +134,7 @@ struct front_slot {
 	bool cancelled; /* the engine was told, or is about to be */
 	bool done_sent;
 	bool ring_was_full; /* counted in its rank's `waiting` */
+	bool swept; /* in the sweep that goes on */
 	uint32_t generation;
 	uint32_t exchange; /* FRONT_NONE: released */
 	uint32_t next; /* in its exchange; in the free list */
@@ -239,6 +240,8 @@ struct front {
 	uint32_t worker_count, worker_started;
 
 	struct front_timer timers[FRONT_TIMER_COUNT]; /* list heads */
+	uint32_t *sweep; /* owned: slots whose rank has said something */
+	uint32_t sweep_count, sweep_turn;
 	uint32_t dirty_slots, dirty_exchanges; /* rows to try again */
 	size_t body_bytes; /* in all exchanges */
 	uint64_t now_ns, beat_ns, worked_ns;

@@ -4,9 +4,15 @@
  * The other side may be a process gone wrong. Every value is copied once and
  * compared with what this side knows; what cannot be fails the request that
  * it names, or is counted and dropped where it names none.
+ *
+ * Sweep: what a rank says is taken in first; then each slot that was named has
+ *        its new tokens sent on, once. The sweep begins one slot later each
+ *        time: engines name their rows in the same order step after step, and
+ *        nobody shall always be the first or the last.
  */
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/prefetch.h"
 #include "dataplane/front_private.h"
@@ -14,6 +20,7 @@
 #define BURST 256
 #define AHEAD_FAR 8
 #define AHEAD_NEAR 4
+#define SWEEP_MAX 2048 /* messages; then it is the port's turn */
 
 static int attach(struct ring *ring, uint32_t *out_count,
 	const struct front *front, struct error *err)
@@ -31,6 +38,9 @@ int front_rings_attach(struct front *front, struct error *err)
 	const struct segment *segment = front->segment;
 	int rc = 0;
 
+	front->sweep = calloc(segment->shape.slot_count, sizeof(*front->sweep));
+	if (!front->sweep)
+		return error_set(err, ENOMEM, "no memory for a sweep");
 	front->control_ring = segment_control_ring(segment, ROLE_INDEX_FRONT);
 	rc = attach(front->control_ring, &front->control_count, front, err);
 	for (uint32_t i = 0; rc == 0 && i < segment->shape.rank_count; i++) {
@@ -133,6 +143,13 @@ static bool count_ok(const struct front *front, const struct front_slot *slot,
 	       count <= written;
 }
 
+static void sweep_add(struct front *front, struct front_slot *slot)
+{
+	if (!slot->swept)
+		front->sweep[front->sweep_count++] = slot_index(front, slot);
+	slot->swept = true;
+}
+
 static void on_tokens(struct front *front, struct front_slot *slot,
 	const struct ring_message *message)
 {
@@ -141,7 +158,7 @@ static void on_tokens(struct front *front, struct front_slot *slot,
 		return;
 	}
 	note_progress(front, slot, message->value);
-	slot_pump(front, slot, false);
+	sweep_add(front, slot);
 }
 
 static void on_done(struct front *front, struct front_slot *slot)
@@ -175,8 +192,7 @@ static void on_done(struct front *front, struct front_slot *slot)
 			       ? FINISH_NONE
 			       : (enum finish_reason)reason;
 	slot->engine_done = true;
-	slot_pump(front, slot, false);
-	slot_try_free(front, slot);
+	sweep_add(front, slot);
 }
 
 static void on_message(
@@ -197,39 +213,72 @@ static void on_message(
 		on_done(front, slot);
 }
 
-/* What the message some places on is about, and that of a nearer one. */
+/* What the message some places on is about. */
 static void look_ahead(const struct front *front,
 	const struct ring_message *messages, uint32_t i, uint32_t count)
 {
-	uint32_t slots = front->segment->shape.slot_count;
+	uint32_t at = i + AHEAD_FAR < count ? messages[i + AHEAD_FAR].slot
+					    : UINT32_MAX;
 
-	if (i + AHEAD_FAR < count && messages[i + AHEAD_FAR].slot < slots) {
-		uint32_t at = messages[i + AHEAD_FAR].slot;
+	if (at >= front->segment->shape.slot_count)
+		return;
+	prefetch(&front->slots[at], sizeof(front->slots[at]));
+	prefetch(&segment_slot(front->segment, at)->engine_state,
+		CACHE_LINE_BYTES);
+}
 
-		prefetch(&front->slots[at], sizeof(front->slots[at]));
-		prefetch(&segment_slot(front->segment, at)->engine_state,
-			CACHE_LINE_BYTES);
-	}
-	if (i + AHEAD_NEAR < count && messages[i + AHEAD_NEAR].slot < slots) {
-		uint32_t at =
-			front->slots[messages[i + AHEAD_NEAR].slot].exchange;
+static uint32_t take_in(struct front *front, uint32_t index)
+{
+	struct front_rank *rank = &front->ranks[index];
+	struct ring_message messages[BURST];
+	uint32_t total = 0, count;
 
+	do {
+		count = ring_pop(
+			rank->token_ring, rank->token_count, messages, BURST);
+		for (uint32_t i = 0; i < count; i++) {
+			look_ahead(front, messages, i, count);
+			on_message(front, index, &messages[i]);
+		}
+		total += count;
+	} while (count == BURST && total < SWEEP_MAX);
+	return total;
+}
+
+static struct front_slot *swept(struct front *front, uint32_t at)
+{
+	uint32_t count = front->sweep_count;
+
+	return &front->slots[front->sweep[at < count ? at : at - count]];
+}
+
+static void sweep(struct front *front)
+{
+	uint32_t count = front->sweep_count, first;
+
+	if (count == 0)
+		return;
+	first = front->sweep_turn++ % count;
+	for (uint32_t i = 0; i < count; i++) {
+		struct front_slot *slot = swept(front, first + i);
+		uint32_t at = FRONT_NONE;
+
+		if (i + AHEAD_NEAR < count)
+			at = swept(front, first + i + AHEAD_NEAR)->exchange;
 		if (at != FRONT_NONE)
 			prefetch(&front->exchanges[at], EXCHANGE_HOT_BYTES);
+		slot->swept = false;
+		slot_pump(front, slot, false);
+		slot_try_free(front, slot);
 	}
+	front->sweep_count = 0;
 }
 
 static uint32_t poll_rank(struct front *front, uint32_t index)
 {
-	struct front_rank *rank = &front->ranks[index];
-	struct ring_message messages[BURST];
-	uint32_t count =
-		ring_pop(rank->token_ring, rank->token_count, messages, BURST);
+	uint32_t count = take_in(front, index);
 
-	for (uint32_t i = 0; i < count; i++) {
-		look_ahead(front, messages, i, count);
-		on_message(front, index, &messages[i]);
-	}
+	sweep(front);
 	return count;
 }
 

@@ -83,7 +83,7 @@ static void free_one(struct front *front, struct front_slot *slot)
 static bool can_free(const struct front_slot *slot)
 {
 	return slot->own == FRONT_CLOSED && slot->engine_done &&
-	       slot->children == 0 && !slot->dirty;
+	       slot->children == 0 && !slot->dirty && !slot->swept;
 }
 
 void slot_try_free(struct front *front, struct front_slot *slot)
@@ -172,7 +172,6 @@ static bool pump_engine(struct front *front, struct front_slot *slot)
 static bool post_tokens(struct front *front, struct exchange *exchange,
 	struct front_slot *slot, bool joined)
 {
-	const struct api_sampling *sampling = &exchange->text->api.sampling;
 	uint32_t room = FRONT_FLIGHT_TOKENS - (slot->posted - slot->acked);
 	uint32_t count = slot->seen - slot->posted;
 	struct text_message message = {.kind = TEXT_TOKENS,
@@ -181,11 +180,11 @@ static bool post_tokens(struct front *front, struct exchange *exchange,
 		.stamp_ns = slot->stamp_ns};
 
 	/* Without stop strings an unstreamed text is made at its end. */
-	if (!sampling->stream && !sampling->stops)
+	if (!exchange->streams && !exchange->text->api.sampling.stops)
 		return true;
 	/* A client that does not read: its output waits in the log. */
-	if (sampling->stream && (!exchange_is_first(front, exchange) ||
-					exchange->pending_length > 0))
+	if (exchange->streams && (!exchange_is_first(front, exchange) ||
+					 exchange->pending_length > 0))
 		return true;
 	if (count > room)
 		count = room;

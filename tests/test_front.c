@@ -662,6 +662,116 @@ static void test_front__small_pages(void)
 	front_case_close(&c);
 }
 
+/* --- whose turn it is --------------------------------------------------------------------------- */
+
+#define EVEN_COUNT 4u
+
+/* Clients that stream, and what their engine was asked; all are running. */
+static void stream_even(struct ring_message requests[EVEN_COUNT])
+{
+	for (uint32_t i = 0; i < EVEN_COUNT; i++) {
+		front_case_post(front_case_connect(&c, 0), "/v1/completions",
+			"", TEXT ",\"max_tokens\":20,\"stream\":true}");
+		requests[i] = front_case_pop(&c, 0);
+		front_case_run(&c, requests[i].slot);
+	}
+	front_case_settle(&c);
+}
+
+static void end_even(const struct ring_message requests[EVEN_COUNT])
+{
+	for (uint32_t i = 0; i < EVEN_COUNT; i++)
+		front_case_finish(&c, &requests[i], FINISH_LENGTH);
+	front_case_settle(&c);
+}
+
+/* A step: one token of each, told in the order of the rows. */
+static void step_even(const struct ring_message requests[EVEN_COUNT])
+{
+	uint32_t id = id_of(" there");
+
+	for (uint32_t i = 0; i < EVEN_COUNT; i++) {
+		front_case_write(&c, requests[i].slot, id, 0);
+		front_case_tell(&c, &requests[i]);
+	}
+}
+
+/* The slot whose job stands at a place of the worker's ring, done or not. */
+static uint32_t slot_at(size_t at)
+{
+	const struct text_ring *jobs = &c.front->workers[0].text.out_jobs;
+	struct text_message job;
+
+	memcpy(&job, jobs->data + (at & (jobs->capacity - 1)), sizeof(job));
+	CU_ASSERT_EQUAL(job.kind, TEXT_TOKENS);
+	for (uint32_t i = 0; i < FRONT_CASE_SLOTS; i++)
+		if (c.front->slots[i].exchange != FRONT_NONE &&
+			c.front->exchanges[c.front->slots[i].exchange].text ==
+				job.request)
+			return i;
+	return FRONT_NONE;
+}
+
+static void test_front__who_is_first_changes_with_each_step(void)
+{
+	struct ring_message requests[EVEN_COUNT];
+	uint32_t first[FRONT_CASE_SLOTS] = {0}, last[FRONT_CASE_SLOTS] = {0};
+
+	front_case_open(&c);
+	stream_even(requests);
+	for (uint32_t step = 0; step < 2 * EVEN_COUNT; step++) {
+		size_t at = c.front->workers[0].text.out_jobs.head;
+		uint32_t slot;
+
+		step_even(requests);
+		front_case_settle(&c);
+		slot = slot_at(at);
+		CU_ASSERT_FATAL(slot < FRONT_CASE_SLOTS);
+		first[slot]++;
+		slot = slot_at(
+			at + (EVEN_COUNT - 1) * sizeof(struct text_message));
+		CU_ASSERT_FATAL(slot < FRONT_CASE_SLOTS);
+		last[slot]++;
+	}
+	for (uint32_t i = 0; i < EVEN_COUNT; i++) {
+		CU_ASSERT_EQUAL(first[requests[i].slot], 2);
+		CU_ASSERT_EQUAL(last[requests[i].slot], 2);
+	}
+	end_even(requests);
+	front_case_close(&c);
+}
+
+/* However much of the one there is, a turn does some of the other. */
+static void test_front__each_turn_reads_and_sends(void)
+{
+	struct ring_message requests[EVEN_COUNT], late[2];
+	uint32_t clients[2];
+	size_t parsed, told;
+
+	front_case_open(&c);
+	stream_even(requests);
+	for (uint32_t i = 0; i < 2; i++)
+		clients[i] = front_case_connect(&c, 0);
+	front_case_settle(&c);
+	for (uint32_t i = 0; i < 2; i++)
+		front_case_post(clients[i], "/v1/completions", "", TEXT "}");
+	for (uint32_t i = 0; i < FRONT_CASE_RING / EVEN_COUNT; i++)
+		step_even(requests);
+	parsed = c.front->workers[0].text.in_jobs.head;
+	told = c.front->workers[0].text.out_jobs.head;
+	front_turn(c.front, (struct mono){0});
+	CU_ASSERT_EQUAL(c.front->workers[0].text.in_jobs.head - parsed,
+		2 * sizeof(struct text_message));
+	CU_ASSERT_EQUAL(c.front->workers[0].text.out_jobs.head - told,
+		EVEN_COUNT * sizeof(struct text_message));
+	for (uint32_t i = 0; i < 2; i++) {
+		late[i] = front_case_pop(&c, 0);
+		front_case_answer(&c, &late[i], ".", FINISH_LENGTH);
+	}
+	end_even(requests);
+	front_case_close(&c);
+}
+
 /* --- memory ------------------------------------------------------------------------------------ */
 
 /*
@@ -719,6 +829,8 @@ int main(void)
 		SUITE_CASE(front__a_full_row_stops_reading),
 		SUITE_CASE(front__expect_head_and_labels),
 		SUITE_CASE(front__small_pages),
+		SUITE_CASE(front__who_is_first_changes_with_each_step),
+		SUITE_CASE(front__each_turn_reads_and_sends),
 		SUITE_CASE(front__no_allocation_per_token),
 	};
 
