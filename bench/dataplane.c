@@ -47,6 +47,7 @@ static void usage(FILE *out)
 		"and the\n"
 		"                    back ends, WIRE the client; without it "
 		"the ring alone\n"
+		"  --memif           cost over DPDK's shared memory, too\n"
 		"  --streams LIST    of cost (default 64,1024,10000)\n"
 		"  --rate N          events a second, where they are paced "
 		"(default 50000)\n"
@@ -154,6 +155,9 @@ static bool parse_option(struct dataplane_session *s, int id, char *text)
 	case 'g':
 		s->svg = text;
 		return true;
+	case 'I':
+		s->memif = true;
+		return true;
 	case 'q':
 		s->quiet = true;
 		return true;
@@ -180,6 +184,7 @@ static int parse(struct dataplane_session *s, int argc, char **argv)
 		{"seed", required_argument, NULL, 'd'},
 		{"json", required_argument, NULL, 'j'},
 		{"svg", required_argument, NULL, 'g'},
+		{"memif", no_argument, NULL, 'I'},
 		{"quiet", no_argument, NULL, 'q'},
 		{"help", no_argument, NULL, 'h'}, {0}};
 	int id;

@@ -44,6 +44,7 @@ int dataplane_client_init(struct dataplane_client *client,
 
 void dataplane_client_release(struct dataplane_client *client)
 {
+	dataplane_tls_destroy(client->tls);
 	free(client->ends);
 	*client = (struct dataplane_client){0};
 }
@@ -117,6 +118,19 @@ void dataplane_client_open(struct dataplane_client *client, uint32_t i)
 	send_syn(client, i);
 }
 
+/* Records that wait. */
+static void send_records(struct dataplane_client *client, uint32_t i)
+{
+	char records[FAR_FRAME_PAYLOAD_MAX];
+	size_t length;
+
+	while ((length = dataplane_tls_take(
+			client->tls, i, records, sizeof(records))) > 0) {
+		send_segment(client, i, FAR_ACK | FAR_PSH, records, length);
+		client->ends[i].seq += (uint32_t)length;
+	}
+}
+
 static void send_request(struct dataplane_client *client, uint32_t i)
 {
 	char text[FAR_FRAME_PAYLOAD_MAX];
@@ -124,6 +138,11 @@ static void send_request(struct dataplane_client *client, uint32_t i)
 	size_t length = client->hooks.request(client->hooks.arg, i, text);
 
 	assert(length <= sizeof(text));
+	if (client->tls) {
+		(void)dataplane_tls_write(client->tls, i, text, length);
+		send_records(client, i);
+		return;
+	}
 	/* Again, where the last one is not acknowledged. */
 	e->seq -= e->request_bytes;
 	send_segment(client, i, FAR_ACK | FAR_PSH, text, length);
@@ -159,8 +178,8 @@ void dataplane_client_say(struct dataplane_client *client, uint32_t i,
 
 static void gone(struct dataplane_client *client, struct far_end *e)
 {
-	if (e->state == FAR_OPEN)
-		client->open_count--;
+	client->open_count -= e->counted;
+	e->counted = false;
 	if (e->asked)
 		client->asked_count--;
 	e->asked = false;
@@ -367,6 +386,28 @@ static void refuse_segment(
 	e->seq = seq;
 }
 
+/* Plain bytes out of records, and what they are answered with. */
+static void take_records(
+	struct dataplane_client *client, uint32_t i, const uint8_t *p, size_t n)
+{
+	uint8_t plain[DATAPLANE_WIRE_FRAME_BYTES];
+	struct far_end *e = &client->ends[i];
+	size_t length;
+
+	if (!dataplane_tls_input(client->tls, i, p, n)) {
+		client->refused++;
+		return;
+	}
+	if (!e->counted && dataplane_tls_is_open(client->tls, i)) {
+		e->counted = true;
+		client->open_count++;
+	}
+	while ((length = dataplane_tls_read(
+			client->tls, i, plain, sizeof(plain))) > 0)
+		take_bytes(client, i, plain, length);
+	send_records(client, i);
+}
+
 static void take_opening(
 	struct dataplane_client *client, const struct far_segment *s)
 {
@@ -384,6 +425,12 @@ static void take_opening(
 	e->ack = s->seq + 1;
 	e->ts_recent = s->ts_value;
 	e->state = FAR_OPEN;
+	if (client->tls) {
+		client->refused += !dataplane_tls_begin(client->tls, s->i);
+		send_records(client, s->i);
+		return;
+	}
+	e->counted = true;
 	client->open_count++;
 	send_segment(client, s->i, FAR_ACK, NULL, 0);
 }
@@ -402,7 +449,10 @@ static void take_next(struct dataplane_client *client,
 	e->unread += e->slow ? length : 0;
 	e->ack += length + fin;
 	e->ts_recent = s->ts_value;
-	take_bytes(client, s->i, s->data + known, length);
+	if (client->tls && length > 0)
+		take_records(client, s->i, s->data + known, length);
+	else
+		take_bytes(client, s->i, s->data + known, length);
 }
 
 static void take_data(

@@ -15,12 +15,15 @@
  *          connection that he does not have resets it, as all hosts do.
  * Slow:    a far end that is slow takes FAR_SLOW_BYTES and then no more, until
  *          the caller has it read.
+ * TLS:     an end is open when its hands are shaken; nothing that was lost is
+ *          sent again then, so the wire may lose nothing.
  * Threads: one.
  */
 #ifndef HEDDLE_BENCH_DATAPLANE_CLIENT_H
 #define HEDDLE_BENCH_DATAPLANE_CLIENT_H
 
 #include "bench/dataplane_frame.h"
+#include "bench/dataplane_tls.h"
 #include "bench/dataplane_wire.h"
 
 #define FAR_SLOW_BYTES 4096u
@@ -32,6 +35,7 @@ enum far_check { FAR_CHECK_NONE, FAR_CHECK_BYTES, FAR_CHECK_TEXT };
 struct far_end {
 	uint32_t seq, ack, ts_recent;
 	uint8_t state; /* enum far_state */
+	bool counted; /* among those that are open */
 	bool asked; /* a request is open */
 	bool in_body;
 	bool line_end; /* the last byte was one */
@@ -64,6 +68,7 @@ struct dataplane_client {
 	struct far_net net;
 	struct far_end *ends; /* owned */
 	uint32_t count;
+	struct dataplane_tls *tls; /* owned; NULL = plain */
 	enum far_check check;
 	bool plain; /* answers are short and no streams: one segment */
 	struct dataplane_hooks hooks;

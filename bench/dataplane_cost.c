@@ -18,6 +18,7 @@
 #define RATE_MAX 800000.0 /* events a second, more than will come */
 #define BURST_STREAMS 1024u
 #define BURST_US 25000u
+#define TLS_STREAMS_MAX 4096u /* each has an OpenSSL client */
 
 struct cost {
 	bool measured;
@@ -25,11 +26,13 @@ struct cost {
 	double rate, frames; /* a second; an event */
 	double p50_us, p99_us, p999_us; /* paced */
 	double burst_p50_us, burst_p99_us, last_p50_us, last_p99_us;
-	double again, stolen_s;
+	double again, again_quick, stolen_s;
 };
 
 static const char *const way_names[DATAPLANE_WAY_COUNT] = {
 	[DATAPLANE_RING] = "ring",
+	[DATAPLANE_RING_TLS] = "tls",
+	[DATAPLANE_MEMIF] = "memif",
 	[DATAPLANE_VETH] = "veth",
 	[DATAPLANE_KERNEL] = "kernel"};
 
@@ -173,6 +176,7 @@ static int measure(struct dataplane_session *s, enum dataplane_way way,
 			measure_burst(run, s->seconds, out);
 		measure_cost(run, s->seconds, out);
 		out->again = (double)run->client.again_in;
+		out->again_quick = (double)run->world.again_quick;
 		out->measured = true;
 	}
 	dataplane_run_close(run);
@@ -221,6 +225,7 @@ static void rows(struct dataplane_session *s, enum dataplane_way way,
 		{"burst_last_p99", "us", c->last_p99_us, kernel->last_p99_us, 0,
 			0},
 		{"again", "segments", c->again, kernel->again, 0, 0},
+		{"again_quick", "segments", c->again_quick, 0, 0, 0},
 		{"stolen", "s", c->stolen_s, kernel->stolen_s, 0, 0},
 	};
 
@@ -240,26 +245,39 @@ static void rows(struct dataplane_session *s, enum dataplane_way way,
 	}
 }
 
+/* Does this session measure that way with so many streams? */
+static bool is_chosen(const struct dataplane_session *s, enum dataplane_way way,
+	uint32_t streams)
+{
+	switch (way) {
+	case DATAPLANE_RING:
+		return true;
+	case DATAPLANE_RING_TLS:
+		return streams <= TLS_STREAMS_MAX;
+	case DATAPLANE_MEMIF:
+		return s->memif;
+	default:
+		return s->place.nic != NULL;
+	}
+}
+
 int dataplane_part_cost(struct dataplane_session *s)
 {
 	for (uint32_t i = 0; i < s->stream_count; i++) {
 		struct cost cost[DATAPLANE_WAY_COUNT] = {0};
 		uint32_t n = s->streams[i];
-		int rc = measure(s, DATAPLANE_RING, n, &cost[DATAPLANE_RING]);
+		int rc = 0;
 
-		if (rc == 0 && s->place.nic)
-			rc = measure(s, DATAPLANE_KERNEL, n,
-				&cost[DATAPLANE_KERNEL]);
-		if (rc == 0 && s->place.nic)
-			rc = measure(
-				s, DATAPLANE_VETH, n, &cost[DATAPLANE_VETH]);
+		for (int way = 0; way < DATAPLANE_WAY_COUNT && rc == 0; way++)
+			if (is_chosen(s, (enum dataplane_way)way, n))
+				rc = measure(s, (enum dataplane_way)way, n,
+					&cost[way]);
 		if (rc)
 			return rc;
-		rows(s, DATAPLANE_RING, n, &cost[DATAPLANE_RING],
-			&cost[DATAPLANE_KERNEL]);
-		if (s->place.nic)
-			rows(s, DATAPLANE_VETH, n, &cost[DATAPLANE_VETH],
-				&cost[DATAPLANE_KERNEL]);
+		for (int way = 0; way < DATAPLANE_KERNEL; way++)
+			if (cost[way].measured)
+				rows(s, (enum dataplane_way)way, n, &cost[way],
+					&cost[DATAPLANE_KERNEL]);
 	}
 	return 0;
 }

@@ -16,7 +16,7 @@ struct dataplane_session {
 	double soak_seconds;
 	uint64_t seed; /* of what soak does */
 	const char *json, *svg;
-	bool quiet;
+	bool quiet, memif;
 	struct report report;
 	struct error err;
 	bool missed;

@@ -9,3 +9,8 @@ int dataplane_wire_ring(struct dataplane_wire **out, struct error *err)
 	*out = NULL;
 	return error_set(err, ENOTSUP, "this build has no DPDK");
 }
+
+int dataplane_wire_memif(struct dataplane_wire **out, struct error *err)
+{
+	return dataplane_wire_ring(out, err);
+}

@@ -94,8 +94,10 @@ static int open_wire(const struct dataplane_place *place,
 {
 	int rc;
 
-	if (run->setup.way == DATAPLANE_RING) {
-		rc = dataplane_wire_ring(&run->wire, err);
+	if (run->setup.way <= DATAPLANE_MEMIF) {
+		rc = run->setup.way == DATAPLANE_MEMIF
+			     ? dataplane_wire_memif(&run->wire, err)
+			     : dataplane_wire_ring(&run->wire, err);
 		if (rc == 0)
 			snprintf(device, NIC_DEVICE_BYTES, "%s",
 				run->wire->device);
@@ -146,7 +148,8 @@ static int open_all(const struct dataplane_place *place,
 		.address = kernel ? ADDRESS_KERNEL : ADDRESS_POLLED,
 		.connection_count = run->setup.ends + run->setup.ends / 8 + 64,
 		.stream_count = run->setup.streams,
-		.output_max = run->setup.tokens};
+		.output_max = run->setup.tokens,
+		.tls = run->setup.way == DATAPLANE_RING_TLS};
 	int rc = open_wire(place, run, device, err);
 
 	world.device = kernel ? NULL : device;
@@ -157,6 +160,9 @@ static int open_all(const struct dataplane_place *place,
 	if (rc == 0)
 		rc = dataplane_client_init(&run->client, run->wire,
 			world.address, run->setup.ends, err);
+	if (rc == 0 && world.tls)
+		rc = dataplane_tls_create(
+			run->setup.ends, &run->client.tls, err);
 	if (rc)
 		return rc;
 	run->client.net.no_sack = run->setup.fault_seed != 0;

@@ -1,8 +1,8 @@
 /* dataplane_run.h - a server, its wire and its clients, turned together */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What:    one of three ways from a client to the dataplane: a ring in memory,
- *          DPDK's af_packet on one end of a veth pair, or the kernel's sockets
+ * What:    one of five ways from a client to the dataplane: a ring in memory,
+ *          the same with TLS, shared memory (memif), DPDK's af_packet on one end of a veth pair, or the kernel's sockets
  *          on the same end; the client is the same, at the other end.
  * Latency: from the moment a token was published in its ring to the moment its
  *          event was found at the client's end of the wire.
@@ -14,8 +14,14 @@
 #include "bench/dataplane_client.h"
 #include "bench/dataplane_world.h"
 
-enum dataplane_way { DATAPLANE_RING, DATAPLANE_VETH, DATAPLANE_KERNEL };
-#define DATAPLANE_WAY_COUNT 3
+enum dataplane_way {
+	DATAPLANE_RING,
+	DATAPLANE_RING_TLS,
+	DATAPLANE_MEMIF,
+	DATAPLANE_VETH,
+	DATAPLANE_KERNEL
+};
+#define DATAPLANE_WAY_COUNT 5
 
 struct dataplane_place {
 	const char *model;

@@ -20,7 +20,7 @@
 #define DATAPLANE_WIRE_BURST 64
 
 struct dataplane_wire {
-	char device[64]; /* for nic_open(); "" = the server is elsewhere */
+	char device[256]; /* for nic_open(); "" = the server is elsewhere */
 	uint32_t (*receive)(struct dataplane_wire *wire, struct net_frame *out,
 		uint32_t max);
 	uint8_t *(*frame_get)(struct dataplane_wire *wire);
@@ -34,6 +34,11 @@ struct dataplane_wire {
 
 /* -ENOTSUP (built without DPDK), -ENOMEM, -EIO. */
 int dataplane_wire_ring(struct dataplane_wire **out, struct error *err);
+/*
+ * Shared memory of DPDK's net_memif, both ends in this process: as above, but
+ * each frame is copied. -ENODEV: this DPDK has no such driver.
+ */
+int dataplane_wire_memif(struct dataplane_wire **out, struct error *err);
 /* -ENODEV, -EPERM, -ENOMEM, -EIO. */
 int dataplane_wire_packet(
 	const char *interface, struct dataplane_wire **out, struct error *err);

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/dataplane_tls.h"
 #include "bench/dataplane_world.h"
 #include "bench/node.h"
 
@@ -17,6 +18,7 @@
 #define SERVER_PORT 80
 #define MTU_BYTES 1500
 #define BACKLOG 4096
+#define STALL_NS (2 * NS_PER_MS) /* TCP's probe_slack_ns: it may be late */
 #define LONG_NS (3600 * NS_PER_S) /* no limit of time is what is measured */
 
 /* --- set-up --- */
@@ -97,7 +99,6 @@ static int make_setup(const struct dataplane_world_setup *setup,
 		.repetition_penalty = 1};
 	s->text_worker_count = 1;
 	s->tokenizer_config_fd = s->chat_template_fd = -1;
-	s->certificate_fd = s->certificate_key_fd = -1;
 	snprintf(path, sizeof(path), "%s/tokenizer.json", setup->model);
 	s->tokenizer_fd = world->tokenizer_fd =
 		open(path, O_RDONLY | O_CLOEXEC);
@@ -106,9 +107,16 @@ static int make_setup(const struct dataplane_world_setup *setup,
 	world->admin_fd = open_socket(INADDR_LOOPBACK, 0, err);
 	if (world->admin_fd < 0)
 		return -err->code;
+	if (setup->tls && dataplane_tls_identity(
+				  &world->certificate_fd, &world->key_fd, err))
+		return -err->code;
+	s->certificate_fd = world->certificate_fd;
+	s->certificate_key_fd = world->key_fd;
 	s->listener_count = 2;
-	s->listeners[0] = (struct front_listener){
-		.fd = -1, .tcp_port = SERVER_PORT, .service = FRONT_API};
+	s->listeners[0] = (struct front_listener){.fd = -1,
+		.tcp_port = SERVER_PORT,
+		.service = FRONT_API,
+		.tls = setup->tls};
 	s->listeners[1] = (struct front_listener){
 		.fd = world->admin_fd, .service = FRONT_ADMIN};
 	s->polled = setup->device != NULL;
@@ -244,6 +252,8 @@ int dataplane_world_open(const struct dataplane_world_setup *setup,
 		.admin_fd = -1,
 		.api_fd = -1,
 		.tokenizer_fd = -1,
+		.certificate_fd = -1,
+		.key_fd = -1,
 		.stream_count = setup->stream_count,
 		.engine_count =
 			(setup->stream_count + ROW_COUNT - 1) / ROW_COUNT,
@@ -280,6 +290,8 @@ void dataplane_world_close(struct dataplane_world *world)
 	close_fd(world->admin_fd);
 	close_fd(world->api_fd);
 	close_fd(world->tokenizer_fd);
+	close_fd(world->certificate_fd);
+	close_fd(world->key_fd);
 	free(world->setup);
 	free(world->engines);
 	free(world->first_step);
@@ -359,10 +371,17 @@ static uint64_t thread_ns(clockid_t clock)
 	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+static uint64_t sent_again(const struct dataplane_world *world)
+{
+	struct tcp *tcp = net_stack_tcp(stream_nic_stack(&world->front->loop));
+
+	return tcp_get_counters(tcp)->out_retransmitted;
+}
+
 void dataplane_world_turn(struct dataplane_world *world)
 {
 	struct mono from;
-	uint64_t before, took;
+	uint64_t before, took, again;
 	uint32_t work;
 
 	for (uint32_t i = 0; i < world->engine_count && !world->gate_closed;
@@ -375,12 +394,15 @@ void dataplane_world_turn(struct dataplane_world *world)
 		world->cpu_from_ns = thread_ns(CLOCK_THREAD_CPUTIME_ID);
 	}
 	before = stream_nic_busy_turns(&world->front->loop);
+	again = sent_again(world);
 	from = mono_now();
 	front_clock(world->front);
 	work = front_turn(world->front, (struct mono){0});
 	took = mono_diff(mono_now(), from);
 	if (work > 0 || stream_nic_busy_turns(&world->front->loop) != before)
 		world->busy_ns += took;
+	if (took < STALL_NS)
+		world->again_quick += sent_again(world) - again;
 }
 
 uint64_t dataplane_world_token_ns(

@@ -9,6 +9,9 @@
  *          with the client's turn after it all happens in one thread, and two
  *          processors are enough: the other one is the text worker's.
  * Kernel:  the front has a thread of its own, which sleeps as in a node.
+ * Again:   the client answers in the thread that asks. While that thread does
+ *          not run within a turn no ACK can come, and TCP asks again; so what
+ *          is sent again in turns that were not held up is counted apart.
  * Steps:   when each step of each engine was published is known for the last
  *          DATAPLANE_STEP_COUNT of them.
  * Threads: one calls all of these.
@@ -30,6 +33,7 @@ struct dataplane_world_setup {
 	const char *device; /* of DPDK; NULL = the kernel's sockets */
 	uint32_t address; /* IPv4 of the server */
 	uint32_t connection_count, stream_count, output_max;
+	bool tls;
 };
 
 struct dataplane_engine {
@@ -57,6 +61,7 @@ struct dataplane_usage {
 struct dataplane_world {
 	struct segment segment;
 	int segment_fd, admin_fd, api_fd, tokenizer_fd;
+	int certificate_fd, key_fd;
 	struct front_setup *setup; /* owned */
 	struct front *front; /* owned */
 	struct dataplane_engine *engines; /* owned, [engine_count] */
@@ -69,6 +74,7 @@ struct dataplane_world {
 	bool gate_closed; /* no step begins */
 	pthread_t thread;
 	struct error thread_err;
+	uint64_t again_quick; /* segments sent again in turns that were short */
 	uint64_t busy_ns; /* of turns with work, by the clock on the wall */
 	uint64_t cpu_from_ns, wall_from_ns;
 };

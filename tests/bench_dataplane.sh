@@ -30,8 +30,16 @@ assert eval(sys.argv[2]), v
 END
 }
 bench --parts cost --streams 16,1024 && cat "$work/out" &&
-	figures 'v["ring.net.s16"] > 0 and v["ring.all.s1024"] > 0 and v["ring.burst_p99.s1024"] > 0'
+	figures 'v["ring.net.s16"] > 0 and v["ring.all.s1024"] > 0 and v["ring.burst_p99.s1024"] > 0 and v["tls.net.s16"] > 0'
 verdict cost__is_measured $?
+# Shared memory without huge pages; a DPDK without that driver says so.
+if bench --parts cost --streams 16 --memif && cat "$work/out"; then
+	figures 'v["memif.net.s16"] > 0 and v["memif.frames.s16"] >= 0.5'
+else
+	cat "$work/err"
+	grep -q "no net_memif" "$work/err"
+fi
+verdict memif__is_a_wire $?
 bench --parts exact --exact 300 && figures 'v["exact"] == 300'
 verdict exact__each_stream_is_as_it_is_alone $?
 bench --parts idle --idle 3000 && cat "$work/out" && figures 'v["idle_held"] == 3064'
