@@ -10,6 +10,8 @@ build=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 . tests/verdict.sh
+# AddressSanitizer keeps what was freed, by default 256 MB of it.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=1"
 tools/bench/frontend-model.sh "$work/model"
 bench() {
 	"$build/heddle-bench" dataplane --model "$work/model" --quiet \
