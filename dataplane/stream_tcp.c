@@ -66,6 +66,7 @@ struct stream_tcp {
 	uint32_t used_counts[TCP_LISTENER_COUNT_MAX], used_count;
 	uint32_t event_count; /* of this turn */
 	struct mono caught_up; /* timers have run until then */
+	struct mono looked; /* for frames */
 };
 
 static struct tcp_stream *find(struct stream_tcp *k, struct stream_id id)
@@ -287,17 +288,23 @@ static void accept_waiting(struct stream_tcp *k)
  * lies in the port beside a burst of others, or since a pause in which this
  * thread did not run, would count as late. A port that is filled faster than
  * it is emptied is left after as many as its ring holds; timers wait until it
- * is empty, but not for long.
+ * is empty, but not for long. What the port has taken is added to *rx_ns, where
+ * that is not NULL.
  */
-static void take_frames(struct stream_tcp *k)
+static void take_frames(struct stream_tcp *k, uint64_t *rx_ns)
 {
 	struct net_frame frames[NET_BURST_COUNT_MAX];
-	struct mono now = mono_now();
+	struct mono now = mono_now(), from = now;
 	uint32_t total = 0, count;
 
+	k->looked = now;
 	do {
+		if (rx_ns)
+			from = mono_now();
 		count = k->port.frames_next(
 			k->port.arg, frames, NET_BURST_COUNT_MAX);
+		if (rx_ns)
+			*rx_ns += mono_diff(mono_now(), from);
 		net_input_burst(k->net, frames, count, now);
 		total += count;
 	} while (count == NET_BURST_COUNT_MAX && total < FRAME_COUNT_MAX);
@@ -356,26 +363,21 @@ static void run_events(struct stream_tcp *k)
 /* The same as turn(), with a look at the clock between its stages. */
 static void timed_turn(struct stream_tcp *k)
 {
-	struct net_frame frames[NET_BURST_COUNT_MAX];
-	struct mono at[5] = {mono_now()};
-	uint32_t count =
-		k->port.frames_next(k->port.arg, frames, NET_BURST_COUNT_MAX);
+	struct mono at[4] = {mono_now()};
+	uint64_t rx_ns = 0;
 
+	take_frames(k, &rx_ns);
 	at[1] = mono_now();
-	net_input_burst(k->net, frames, count, at[1]);
-	net_poll(k->net, mono_now());
-	at[2] = mono_now();
 	run_events(k);
+	at[2] = mono_now();
+	net_flush(k->net, at[2]);
 	at[3] = mono_now();
-	net_poll(k->net, at[3]);
-	at[4] = mono_now();
-	poll_meter_add(
-		k->meter, POLL_RX, POLL_METER_SHARE * mono_diff(at[1], at[0]));
+	poll_meter_add(k->meter, POLL_RX, POLL_METER_SHARE * rx_ns);
 	poll_meter_add(k->meter, POLL_STACK,
-		POLL_METER_SHARE *
-			(mono_diff(at[2], at[1]) + mono_diff(at[4], at[3])));
+		POLL_METER_SHARE * (mono_diff(at[1], at[0]) - rx_ns +
+					   mono_diff(at[3], at[2])));
 	poll_meter_add(k->meter, POLL_FRONT,
-		POLL_METER_SHARE * mono_diff(at[3], at[2]));
+		POLL_METER_SHARE * mono_diff(at[2], at[1]));
 }
 
 static void turn(struct stream_tcp *k)
@@ -384,7 +386,7 @@ static void turn(struct stream_tcp *k)
 		timed_turn(k);
 		return;
 	}
-	take_frames(k);
+	take_frames(k, NULL);
 	run_events(k);
 	net_flush(k->net, mono_now());
 }
@@ -402,7 +404,9 @@ static uint32_t tcp_loop_poll(struct stream_loop *loop, struct mono until)
 	if (!TAILQ_EMPTY(&k->again))
 		return 0;
 	k->port.wait(k->port.arg, mono_before(at, until) ? at : until);
-	turn(k);
+	/* Who may not wait has more to do before there can be another frame. */
+	if (mono_before(k->looked, until))
+		turn(k);
 	return k->event_count;
 }
 
@@ -410,7 +414,7 @@ void stream_tcp_turn(struct stream_loop *loop)
 {
 	struct stream_tcp *k = loop->context;
 
-	take_frames(k);
+	take_frames(k, NULL);
 }
 
 struct net_stack *stream_tcp_stack(const struct stream_loop *loop)
