@@ -6,21 +6,32 @@
 #include "dataplane/net_checksum.h"
 #include "dataplane/net_private.h"
 
+/* What is carried out above comes in below: one's complement. */
+static uint64_t add(uint64_t sum, uint64_t value)
+{
+	sum += value;
+	return sum + (sum < value);
+}
+
 uint64_t net_sum(uint64_t sum, const uint8_t *data, size_t length)
 {
+	uint64_t second = 0;
 	uint32_t word;
 	uint16_t half;
 
-	/* 32-bit words into 64 bits: no carry is lost below 16 GiB. */
+	/* Two sums: neither waits for the other. */
 	while (length >= 16) {
 		uint64_t pair[2];
 
 		memcpy(pair, data, 16);
-		sum += (pair[0] & UINT32_MAX) + (pair[0] >> 32);
-		sum += (pair[1] & UINT32_MAX) + (pair[1] >> 32);
+		sum = add(sum, pair[0]);
+		second = add(second, pair[1]);
 		data += 16;
 		length -= 16;
 	}
+	/* Then there is room for what follows, here and above. */
+	sum = (sum & UINT32_MAX) + (sum >> 32) + (second & UINT32_MAX) +
+	      (second >> 32);
 	while (length >= 4) {
 		memcpy(&word, data, 4);
 		sum += word;
@@ -41,14 +52,16 @@ uint64_t net_sum(uint64_t sum, const uint8_t *data, size_t length)
 uint64_t net_sum_pseudo(const struct net_address *from,
 	const struct net_address *to, uint8_t protocol, size_t length)
 {
-	size_t skip = net_is_ip4(to) ? 12 : 0;
-	uint64_t sum = net_sum(0, from->bytes + skip, 16 - skip);
-	uint8_t tail[8] = {0};
+	uint64_t sum = (uint64_t)htobe32((uint32_t)length) + htobe16(protocol);
+	uint32_t words[2];
 
-	net_put32(tail, (uint32_t)length);
-	tail[7] = protocol;
-	sum = net_sum(sum, to->bytes + skip, 16 - skip);
-	return net_sum(sum, tail, sizeof(tail));
+	if (net_is_ip4(to)) {
+		memcpy(&words[0], from->bytes + 12, 4);
+		memcpy(&words[1], to->bytes + 12, 4);
+		return sum + words[0] + words[1];
+	}
+	sum = net_sum(sum, from->bytes, 16);
+	return net_sum(sum, to->bytes, 16);
 }
 
 uint16_t net_sum_fold(uint64_t sum)

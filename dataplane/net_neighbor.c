@@ -63,15 +63,24 @@ static struct net_neighbor *set_of(
 	       (hash & (n->neighbor_set_count - 1)) * NET_NEIGHBOR_WAYS;
 }
 
-static struct net_neighbor *find(
-	const struct net_stack *n, const struct net_address *address)
+static bool is_of(
+	const struct net_neighbor *e, const struct net_address *address)
 {
-	struct net_neighbor *set = set_of(n, address);
+	return e->state != NEIGHBOR_FREE && net_same(&e->address, address);
+}
 
+/* Mostly it is the one that was asked for last: the gateway. */
+static struct net_neighbor *find(
+	struct net_stack *n, const struct net_address *address)
+{
+	struct net_neighbor *set;
+
+	if (n->neighbor_last && is_of(n->neighbor_last, address))
+		return n->neighbor_last;
+	set = set_of(n, address);
 	for (int i = 0; i < NET_NEIGHBOR_WAYS; i++)
-		if (set[i].state != NEIGHBOR_FREE &&
-			net_same(&set[i].address, address))
-			return &set[i];
+		if (is_of(&set[i], address))
+			return n->neighbor_last = &set[i];
 	return NULL;
 }
 

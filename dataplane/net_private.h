@@ -58,6 +58,7 @@ struct net_stack {
 	struct siphash_key table_key;
 	struct tcp *tcp;
 	struct mono now;
+	struct net_neighbor *neighbor_last; /* that was found; may be NULL */
 	struct net_neighbor *neighbors; /* owned, [set_count][WAYS] */
 	uint32_t neighbor_set_count; /* a power of two */
 	uint32_t asked_count; /* ASKED or PROBED */

@@ -184,6 +184,14 @@ static void reopen(
 	tcp_syn_input(t, s, &after);
 }
 
+/* The peer has all that there is, and nothing is to be told: no output. */
+static bool is_at_rest(const struct tcp_connection *c)
+{
+	return c->state == TCP_ESTABLISHED && !c->ack_now &&
+	       c->snd_una == c->snd_nxt && c->snd_nxt == tcp_data_end(c) &&
+	       !c->finishing && c->recovery == TCP_OPEN;
+}
+
 void tcp_segment_input(
 	struct tcp *t, struct tcp_connection *c, const struct tcp_segment *s)
 {
@@ -219,5 +227,6 @@ void tcp_segment_input(
 	if (c->state != TCP_TIME_WAIT)
 		tcp_heard(t, c);
 	tcp_receive(t, c, s);
-	tcp_mark_flush(t, c);
+	if (!is_at_rest(c))
+		tcp_mark_flush(t, c);
 }

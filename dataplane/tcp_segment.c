@@ -65,6 +65,15 @@ static bool take_options(struct tcp_segment *s, const uint8_t *p, size_t length)
 {
 	size_t at = 0;
 
+	/* What nearly all segments have: RFC 7323, appendix A. */
+	if (length == TIMESTAMP_BYTES &&
+		net_get32(p) == (OPTION_NOP << 24 | OPTION_NOP << 16 |
+					OPTION_TIMESTAMPS << 8 | 10)) {
+		s->has_timestamps = true;
+		s->ts_value = net_get32(p + 4);
+		s->ts_echo = net_get32(p + 8);
+		return true;
+	}
 	while (at < length && p[at] != OPTION_END) {
 		if (p[at] == OPTION_NOP) {
 			at++;

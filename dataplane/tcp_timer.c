@@ -28,8 +28,11 @@ static void wheel_set(struct tcp *t, const struct tcp_connection *c)
 void tcp_timer_set(struct tcp *t, struct tcp_connection *c,
 	enum tcp_timer timer, uint64_t ns)
 {
+	uint64_t set = t->wheel.links[tcp_index(t, c)].tick;
+
 	c->deadline_ns[timer] = ns;
-	if (ns)
+	/* The wheel's place is never behind any of the deadlines. */
+	if (ns && (set == 0 || (ns >> TIMER_WHEEL_TICK_SHIFT) + 1 < set))
 		wheel_set(t, c);
 }
 
