@@ -473,7 +473,7 @@ int dataplane_part_soak(struct dataplane_session *s)
 		.close_every = SPECIAL_EVERY,
 		.fault_seed = seed};
 	struct soak k = {.session = s, .random = {seed + 1}};
-	int rc = -ENOMEM;
+	int rc;
 
 	printf("soak: seed %" PRIu64 "\n", seed);
 	if (s->soak_streams < SEED_COUNT)
