@@ -275,8 +275,7 @@ static void check_random(bool pretends, bool kills, uint32_t turns)
 	CU_ASSERT_EQUAL(w->wrong, 0);
 	CU_ASSERT_EQUAL(w->foreign_hits, 0);
 	CU_ASSERT(w->finished > turns / 50 && w->cancelled > turns / 100);
-	CU_ASSERT(w->replaced > SUITE_FEWER(2) - 1 &&
-		w->dropped > turns / 200);
+	CU_ASSERT(w->replaced > SUITE_FEWER(2) - 1 && w->dropped > turns / 200);
 	CU_ASSERT(pretends || (w->cached > 0 && w->refused > 0));
 	CU_ASSERT_EQUAL(w->kills > 0, kills);
 	live_leave(w);
