@@ -265,7 +265,7 @@ static void hash_add(struct far_end *e, const uint8_t *p, size_t length)
 /* Of texts alone, as JSON has them. */
 static void hash_text(struct far_end *e, const uint8_t *p, size_t length)
 {
-	static const char name[] = "\"text\":\"";
+	static const uint8_t name[] = "\"text\":\"";
 
 	for (size_t i = 0; i < length; i++) {
 		if (!e->in_text) {

@@ -15,10 +15,10 @@ $(B)/heddle-bench: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
 endif
 # The whole dataplane at one end of a wire; the one in memory is DPDK's.
 dataplane_ring_c = $(if $(DPDK),$(addprefix bench/dataplane_ring_,dpdk.c \
-	memif.c),bench/dataplane_ring_absent.c)
+	memif_dpdk.c),bench/dataplane_ring_absent.c)
 dataplane_bench_c = $(dataplane_ring_c) $(dataplane_c) \
 	$(filter-out bench/dataplane_ring_%,$(wildcard bench/dataplane*.c))
-$(addprefix $(B)/bench/dataplane_ring_,dpdk.c.o memif.c.o): ALL += $(DPDK_FLAGS)
+$(addprefix $(B)/bench/dataplane_ring_,dpdk.c.o memif_dpdk.c.o): ALL += $(DPDK_FLAGS)
 heddle_bench_c = $(sort bench/heddle_bench.c bench/arguments.c bench/ask.c \
 	bench/report.c bench/node.c bench/process.c bench/cpu_peer.c \
 	bench/cpu_model.c \

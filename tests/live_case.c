@@ -251,7 +251,7 @@ struct engine_serve_options live_options(void)
 	options.adapter_slot_count = 80;
 	options.pool_bytes = UINT64_C(260) * PAGE_SIZE_BYTES_MIN;
 	options.load_wait_ns = 20 * NS_PER_MS;
-	options.unmap_bytes = 8 * PAGE_SIZE_BYTES_MIN;
+	options.unmap_bytes = UINT64_C(8) * PAGE_SIZE_BYTES_MIN;
 	return options;
 }
 

@@ -1,4 +1,4 @@
-/* dataplane_ring_memif.c - a wire in shared memory (frames <-> net_memif) */
+/* dataplane_ring_memif_dpdk.c - a wire in shared memory (frames <-> memif) */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Both ends are in this process. The driver keeps its sockets by their names
