@@ -35,6 +35,6 @@ perplexity() { # DOMAIN EXPECTED
 	END
 	verdict "demo__perplexity_of_$1" $?
 }
-perplexity general 43.869891
-perplexity german 38.649419
+perplexity general 57.114218
+perplexity german 63.181298
 suite demo

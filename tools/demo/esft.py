@@ -12,7 +12,6 @@ from model import Model
 from text_data import Sampler
 
 SCORED_WINDOWS = 64
-EXPERTS_MAX = 15  # of all layers together: keeps an adapter near 2.2 MB
 
 
 def scores(model: Model, sampler: Sampler) -> dict[int, Tensor]:
@@ -46,12 +45,12 @@ def select(scored: dict[int, Tensor], p: float) -> dict[int, list[int]]:
     return chosen
 
 
-def largest_selection(scored: dict[int, Tensor]
+def largest_selection(scored: dict[int, Tensor], most: int
                       ) -> tuple[float, dict[int, list[int]]]:
-    """The highest p, in hundredths, that keeps to EXPERTS_MAX."""
+    """The highest p, in hundredths, that takes at most so many experts."""
     for hundredth in range(99, 0, -1):
         chosen = select(scored, hundredth / 100)
-        if sum(map(len, chosen.values())) <= EXPERTS_MAX:
+        if sum(map(len, chosen.values())) <= most:
             return hundredth / 100, chosen
     raise ValueError("no p is small enough")
 

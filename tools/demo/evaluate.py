@@ -5,7 +5,7 @@
     evaluate.py table                bits and perplexity per byte, all pairs
     evaluate.py scores ADAPTER DOMAIN    JSON lines as heddle-eval score does
     evaluate.py compare FILE ADAPTER DOMAIN    FILE: heddle-eval's JSON lines
-    evaluate.py samples              200 tokens of base and adapters
+    evaluate.py samples              twice 200 tokens of base and adapters
     evaluate.py training-model WORK  checkpoint against the published base
 
 ADAPTER is a folder's name in deploy/demo/adapters, base, or the path of a
@@ -30,7 +30,7 @@ DEMO = Path(os.environ.get(
 DOMAINS = ("general", "scripture", "german", "python", "dictionary")
 SAMPLE_TOKENS = 200
 TEMPERATURE = 0.8
-SAMPLE_SEED = 1
+SAMPLE_SEEDS = (1, 2)
 
 
 def overwrite_experts(model, folder: Path) -> None:
@@ -135,9 +135,9 @@ def compare(tokenizer, file: str, adapter: str, domain: str) -> None:
 
 
 @torch.inference_mode()
-def sample(model, tokenizer, prompt: str) -> str:
-    """SAMPLE_TOKENS tokens after the prompt, the seed fixed."""
-    torch.manual_seed(SAMPLE_SEED)
+def sample(model, tokenizer, prompt: str, seed: int) -> str:
+    """SAMPLE_TOKENS tokens after the prompt."""
+    torch.manual_seed(seed)
     ids = tokenizer(prompt, return_tensors="pt").input_ids
     out = model.generate(
         input_ids=ids, do_sample=True, temperature=TEMPERATURE, top_p=1.0,
@@ -149,8 +149,11 @@ def sample(model, tokenizer, prompt: str) -> str:
 def samples(tokenizer) -> None:
     """From an empty prompt: BOS alone."""
     for adapter in adapter_names():
-        print(f"### {adapter}\n\n````text\n"
-              f"{sample(load(adapter), tokenizer, '')}\n````\n", flush=True)
+        model = load(adapter)
+        print(f"### {adapter}\n")
+        for seed in SAMPLE_SEEDS:
+            print(f"````text\n{sample(model, tokenizer, '', seed)}\n````\n",
+                  flush=True)
 
 
 def training_model(tokenizer, work: Path) -> None:

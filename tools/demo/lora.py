@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from model import Model
 
-RANK = 8
-ALPHA = 16
+RANK = 16
+ALPHA = 32
 ATTENTION = ("q_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
 EXPERTS = ("gate_up_proj", "down_proj")
 

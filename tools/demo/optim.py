@@ -26,13 +26,15 @@ def orthogonal(g: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """Both, over the parameters that want gradients."""
+    """Both, over the parameters that want gradients; without a rate for
+    Muon Adam moves all of them."""
 
     def __init__(self, named: list[tuple[str, nn.Parameter]],
-                 muon_rate: float = MUON_RATE,
+                 muon_rate: float | None = MUON_RATE,
                  adam_rate: float = ADAM_RATE) -> None:
         def is_matrix(name: str, p: nn.Parameter) -> bool:
-            return p.ndim >= 2 and not name.endswith(("embed_tokens", "gate"))
+            return muon_rate is not None and p.ndim >= 2 and \
+                not name.endswith(("embed_tokens", "gate"))
 
         self.matrices = [p for n, p in named if is_matrix(n, p)]
         self.momenta = [torch.zeros_like(p) for p in self.matrices]

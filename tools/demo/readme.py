@@ -27,8 +27,8 @@ def main() -> None:
         "## Figures\n\nOn the held-out texts, by transformers and peft, not "
         "by Heddle:\n`tools/demo/evaluate.py table`. Perplexity per byte is "
         "2 to the bits per byte.\n\n" + table.read_text().strip() +
-        "\n\n## Samples\n\n200 tokens from an empty prompt, temperature 0.8, "
-        "seed 1, unedited:\n`tools/demo/evaluate.py samples`.\n\n" +
+        "\n\n## Samples\n\nTwice 200 tokens from an empty prompt, temperature "
+        "0.8, seeds 1 and 2, unedited:\n`tools/demo/evaluate.py samples`.\n\n" +
         samples.read_text().strip())
     beside = ""
     if (demo / "adapters").is_dir():

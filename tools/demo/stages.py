@@ -24,7 +24,7 @@ LENGTH = 512  # tokens of a training window
 # Shares of the tokens: enough of each domain to be fair to the base, little
 # enough that the adapters have something to learn.
 BASE_SHARES = {GENERAL: 0.772, **{d: 0.057 for d in DOMAINS}}
-BASE_STEPS = 1500
+BASE_STEPS = 1000
 
 
 def data(work: Path, _out: Path, _steps: int | None) -> None:
