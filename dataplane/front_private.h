@@ -258,6 +258,7 @@ struct front {
 	size_t random_left;
 
 	pthread_t waker; /* see front_waker.c */
+	uint32_t waker_seen; /* the wake word before it was there */
 	pthread_mutex_t reload_lock;
 	struct front_setup *reload; /* guarded by reload_lock */
 	struct text_bell bell;

@@ -9,7 +9,7 @@
  * itself, but from Linux 6.7 on.)
  *
  * No post is lost: whatever changes the word while this thread is between two
- * waits is seen by the next, which then does not sleep.
+ * waits, or has not begun yet, is seen by the next, which then does not sleep.
  */
 #include "dataplane/front_private.h"
 
@@ -19,7 +19,7 @@
 static void *hand_on(void *arg)
 {
 	struct front *front = arg;
-	uint32_t seen = wake_word(front->wake), fresh;
+	uint32_t seen = front->waker_seen, fresh;
 
 	while (!__atomic_load_n(&front->waker_stop, __ATOMIC_ACQUIRE)) {
 		wake_wait(front->wake, seen, mono_add(mono_now(), WAIT_NS));
@@ -34,8 +34,11 @@ static void *hand_on(void *arg)
 
 int front_waker_start(struct front *front, struct error *err)
 {
-	int rc = pthread_create(&front->waker, NULL, hand_on, front);
+	int rc;
 
+	/* Now: when the thread comes to run there may have been a post. */
+	front->waker_seen = wake_word(front->wake);
+	rc = pthread_create(&front->waker, NULL, hand_on, front);
 	if (rc)
 		return error_set(err, rc, "a thread cannot start");
 	front->waker_started = true;
