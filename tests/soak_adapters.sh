@@ -53,7 +53,7 @@ seed=${SEED:-$RANDOM}
 echo "  $seconds s, seed $seed"
 # Once round, so that pools and arenas are as large as they get.
 python3 -B tests/soak_adapters.py "$api" "$control" "$root" \
-	"$((seconds / 6 + 5))" "$seed" >"$work/client" 2>&1
+	"$((seconds / 6 + 5))" "$seed" warm >"$work/client" 2>&1
 verdict "soak_adapters warm" $?
 warm_kib=$(resident_kib) warm_files=$(all_files)
 python3 -B tests/soak_adapters.py "$api" "$control" "$root" "$seconds" \
