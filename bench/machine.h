@@ -7,7 +7,8 @@
  *          that is judged by them, with the same threads on the same cores.
  * Method:  each thread is bound to its core and writes its own buffer first;
  *          all start a run together, and the run lasts from the start to the
- *          last end. The result is the median of run_count runs.
+ *          last end. Of run_count runs the result is the median of reads, and
+ *          of FMAs the best: a peak is what the cores can do.
  *          - read: each thread sums its buffer once, line after line. The
  *            buffers are far larger than the last cache. Pages are huge where
  *            the kernel gives them (private memory, MADV_HUGEPAGE), or those
