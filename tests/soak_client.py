@@ -46,9 +46,15 @@ def reset(sock):
     sock.close()
 
 
+def is_refusal(data):
+    """The server is full. Its connection stays, and nothing more comes."""
+    return data.startswith(b"HTTP/1.1 429 ")
+
+
 def read_some(sock, count):
     for _ in range(count):
-        if not sock.recv(4096):
+        part = sock.recv(4096)
+        if not part or is_refusal(part):
             break
 
 
@@ -134,10 +140,21 @@ def pipeline(rng):
 
 
 def slow_reader(rng):
+    data = b""
     with connect(2048) as sock:
         sock.sendall(request(1500, logprobs=5))
         end = time.monotonic() + rng.random()
-        while time.monotonic() < end and sock.recv(512):
+        while time.monotonic() < end and not is_refusal(data):
+            try:
+                part = sock.recv(512)
+            except ConnectionResetError:
+                return  # it was too slow for --stall-timeout
+            except TimeoutError:
+                raise AssertionError("silence after %d bytes: %r ... %r"
+                                     % (len(data), data[:100], data[-300:])) from None
+            if not part:
+                break
+            data += part
             time.sleep(0.02)
 
 
