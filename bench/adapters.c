@@ -9,7 +9,8 @@
  *             against what both read
  *   load      files in the page cache to RESIDENT / memcpy of as many bytes
  *   governor  what loads beside decode do to the time between tokens, and how
- *             fast they are
+ *             fast they are; with a thread on each core, and with a core
+ *             that only loads have (governor.spare)
  * How pairs are measured, and what the bound is: bench/adapters_pairs.h.
  */
 #include <errno.h>
@@ -173,7 +174,8 @@ static int run_load(struct bench *b, struct error *err)
 	if (rc)
 		return rc;
 	printf("load       %.0f MB by %u threads, and by one; the limit is "
-	       "memcpy by as many into memory as used, or as fresh\n",
+	       "memcpy by as many into memory as used, or as fresh, in large "
+	       "pages on both sides\n",
 		(double)b->world.whole_bytes / 1e6, threads);
 	add_load(b, "load", r.used, r.copy_used);
 	add_load(b, "load.fresh", r.fresh, r.copy_fresh);
@@ -185,28 +187,60 @@ static int run_load(struct bench *b, struct error *err)
 	return 0;
 }
 
-static int run_governor(struct bench *b, struct error *err)
+/* Beside so many threads that compute, and the others' cores for the copy. */
+static int run_governor(struct bench *b, const char *name,
+	const struct lane_cores *cores, struct error *err)
 {
 	struct load_governed g;
-	int rc = load_governed(&b->world, b->pairs, &g, err);
+	int rc = load_governed(&b->world, cores, b->pairs, &g, err);
 
 	if (rc)
 		return rc;
-	printf("governor   %u steps beside %u loads; median %.3f ms, quiet "
-	       "%.3f ms; p99 %.3f ms, quiet %.3f ms\n",
+	printf("%-10s %u threads compute, %d cores; %u steps beside %u loads; "
+	       "median %.3f ms, quiet %.3f ms; p99 %.3f ms, quiet %.3f ms\n",
+		name, b->world.config.thread_count, CPU_COUNT(&cores->all),
 		g.step_count, g.load_count, g.beside_median_ns / 1e6,
 		g.quiet_median_ns / 1e6, g.beside_p99_ns / 1e6,
 		g.quiet_p99_ns / 1e6);
-	add_ratio(b, "governor", g.beside_p99_ns / g.quiet_p99_ns, ITL_LIMIT);
-	add_plain(b, "governor.median", g.beside_median_ns / g.quiet_median_ns,
-		"x");
+	add_ratio(b, name, g.beside_p99_ns / g.quiet_p99_ns, ITL_LIMIT);
+	report_add_named(&b->report,
+		&(struct report_row){
+			.value = g.beside_median_ns / g.quiet_median_ns,
+			.unit = "x",
+			.less_is_better = true},
+		"adapters.%s.median", name);
 	report_add_named(&b->report,
 		&(struct report_row){.value = g.beside_rate / 1e9,
 			.unit = "GB/s",
 			.limit = g.idle_rate / 1e9,
 			.goal_share = BESIDE_GOAL},
-		"adapters.governor.rate");
+		"adapters.%s.rate", name);
 	return 0;
+}
+
+/* One core is left to the copy: as on a node with one to spare. */
+static int run_spare(struct bench *b, struct error *err)
+{
+	struct world_config config = b->config;
+	struct lane_cores cores;
+	cpu_set_t first, rest;
+	int rc;
+
+	lane_cores_init(&cores, 0);
+	config.thread_count = (uint32_t)CPU_COUNT(&cores.all) - 1;
+	if (config.thread_count == 0)
+		return 0;
+	lane_cores_init(&cores, config.thread_count);
+	cores_split(&cores.all, config.thread_count, &first, &rest);
+	/* This thread computes; the back end's others have its cores. */
+	if (sched_setaffinity(0, sizeof(first), &first))
+		return error_set(err, errno, "the cores: %s", strerror(errno));
+	rc = world_open(&b->world, &config, err);
+	if (rc == 0)
+		rc = run_governor(b, "governor.spare", &cores, err);
+	world_close(&b->world);
+	(void)sched_setaffinity(0, sizeof(cores.all), &cores.all);
+	return rc;
 }
 
 /* ---- all of it ---- */
@@ -227,10 +261,12 @@ static bool wants(const struct bench *b, const char *part)
 
 static int run_parts(struct bench *b, struct error *err)
 {
+	struct lane_cores cores;
 	bool loaded =
 		wants(b, "idle") || wants(b, "reroute") || wants(b, "mixed");
 	int rc = loaded ? world_load(&b->world, err) : 0;
 
+	lane_cores_init(&cores, 0);
 	if (rc == 0 && wants(b, "idle"))
 		rc = run_idle(b, err);
 	if (rc == 0 && wants(b, "reroute"))
@@ -242,7 +278,7 @@ static int run_parts(struct bench *b, struct error *err)
 	if (rc == 0 && wants(b, "load"))
 		rc = run_load(b, err);
 	if (rc == 0 && wants(b, "governor"))
-		rc = run_governor(b, err);
+		rc = run_governor(b, "governor", &cores, err);
 	return rc;
 }
 
@@ -253,6 +289,8 @@ static int run_all(struct bench *b, struct error *err)
 	if (rc == 0)
 		rc = run_parts(b, err);
 	world_close(&b->world);
+	if (rc == 0 && wants(b, "governor"))
+		rc = run_spare(b, err);
 	if (rc)
 		return rc;
 	report_print_table(&b->report, stdout);

@@ -11,6 +11,7 @@
 #include "bench/adapters_steps.h"
 #include "bench/median.h"
 #include "engine/governor.h"
+#include "engine/lane_cores.h"
 #include "engine/loader.h"
 
 /* Steps of a quiet stretch; one with loads has as many or a little more. */
@@ -23,6 +24,9 @@ struct governed {
 	struct loader *loader;
 	struct governor governor;
 	struct governor_lane lane; /* the copying thread's */
+	const struct lane_cores *cores;
+	enum lane_place place;
+	uint32_t runs; /* atomic: do steps? */
 	enum phase phase;
 	struct adapter *adapter;
 	struct adapter_pace pace;
@@ -31,6 +35,12 @@ struct governed {
 	double *idle_rates, *beside_rates; /* [room] */
 	uint32_t room, quiet_count, beside_count, idle_count, load_count;
 };
+
+static void keep_off(struct governed *g)
+{
+	lane_cores_keep(g->cores, __atomic_load_n(&g->runs, __ATOMIC_RELAXED),
+		&g->place);
+}
 
 /* As the rank does: for as long as the governor says. */
 static int wait_pace(void *arg, uint32_t lane, size_t size_bytes)
@@ -43,18 +53,20 @@ static int wait_pace(void *arg, uint32_t lane, size_t size_bytes)
 
 	(void)lane; /* there is one */
 	(void)size_bytes;
-	if (wait == 0)
-		return 0;
-	nanosleep(&time, NULL);
-	now = mono_now().ns;
-	governor_slept(&g->lane, now - begin, now);
+	if (wait > 0) {
+		nanosleep(&time, NULL);
+		now = mono_now().ns;
+		governor_slept(&g->lane, now - begin, now);
+	}
+	keep_off(g);
 	return 0;
 }
 
 static int run_check(void *arg, struct error *err)
 {
-	const struct governed *g = arg;
+	struct governed *g = arg;
 
+	keep_off(g);
 	return adapter_check(g->adapter, NULL, err);
 }
 
@@ -66,6 +78,7 @@ static int run_copy(void *arg, struct error *err)
 	int rc;
 
 	g->lane = (struct governor_lane){0};
+	keep_off(g);
 	rc = adapter_copy(g->adapter, 1, &g->pace, &info, err);
 	g->copied_ns = (double)(mono_now().ns - begin);
 	return rc;
@@ -111,6 +124,7 @@ static int load_idle(struct governed *g, struct error *err)
 	int rc;
 
 	governor_idle(&g->governor);
+	__atomic_store_n(&g->runs, 0, __ATOMIC_RELAXED);
 	do
 		rc = go_on(g, true, err);
 	while (rc == 0 && g->phase != PHASE_NONE);
@@ -142,6 +156,8 @@ static int beside_steps(struct governed *g, double quiet_ns, struct error *err)
 	uint32_t goal = g->beside_count + STRETCH;
 	int rc = 0;
 
+	governor_busy(&g->governor);
+	__atomic_store_n(&g->runs, 1, __ATOMIC_RELAXED);
 	for (uint32_t i = 0;
 		rc == 0 && (g->beside_count < goal || g->phase != PHASE_NONE);
 		i++) {
@@ -193,10 +209,11 @@ static void summarise(struct governed *g, struct load_governed *out)
 	};
 }
 
-int load_governed(struct world *w, uint32_t steps, struct load_governed *out,
-	struct error *err)
+int load_governed(struct world *w, const struct lane_cores *cores,
+	uint32_t steps, struct load_governed *out, struct error *err)
 {
-	struct governed g = {.w = w, .room = 4 * (steps + STRETCH)};
+	struct governed g = {
+		.w = w, .cores = cores, .room = 4 * (steps + STRETCH)};
 	struct wake wake = {0};
 	double *room = calloc((size_t)4 * g.room, sizeof(*room));
 	int rc = room ? loader_create(&wake, &g.loader) : -ENOMEM;

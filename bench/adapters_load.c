@@ -13,6 +13,10 @@
 #include "bench/median.h"
 
 #define NAME "whole"
+#define LARGE_BYTES ((size_t)2 << 20) /* a large page of the system */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* linux/mman.h; the C library may be older */
+#endif
 
 enum part { PART_STAGE, PART_MAP, PART_COPY, PART_PUBLISH, PART_COUNT };
 
@@ -22,6 +26,7 @@ struct copying {
 	uint8_t *to;
 	const uint8_t *from;
 	size_t bytes;
+	bool fresh; /* large pages are asked for first, as the engine does */
 };
 
 struct rounds {
@@ -40,16 +45,22 @@ static void *copy_part(void *arg)
 {
 	const struct copying *part = arg;
 
+	for (size_t i = 0; part->fresh && i < part->bytes; i += LARGE_BYTES) {
+		(void)madvise(part->to + i, 4096, MADV_POPULATE_READ);
+		(void)madvise(part->to + i, LARGE_BYTES, MADV_COLLAPSE);
+	}
 	memcpy(part->to, part->from, part->bytes);
 	return NULL;
 }
 
 /* By so many threads, the caller being one; ns. */
-static double copy_all(
-	uint8_t *to, const uint8_t *from, size_t bytes, uint32_t threads)
+static double copy_all(uint8_t *to, const uint8_t *from, size_t bytes,
+	uint32_t threads, bool fresh)
 {
 	struct copying parts[READER_LANE_COUNT_MAX] = {{0}};
-	size_t each = bytes / threads;
+	size_t pages = (bytes + LARGE_BYTES - 1) / LARGE_BYTES;
+	size_t each = pages < threads ? bytes / threads
+				      : pages / threads * LARGE_BYTES;
 	struct mono begin = mono_now();
 	uint32_t started = 1;
 
@@ -57,6 +68,7 @@ static double copy_all(
 		parts[i].to = to + i * each;
 		parts[i].from = from + i * each;
 		parts[i].bytes = i + 1 < threads ? each : bytes - i * each;
+		parts[i].fresh = fresh;
 	}
 	while (started < threads && pthread_create(&parts[started].thread, NULL,
 					    copy_part, &parts[started]) == 0)
@@ -132,22 +144,39 @@ static void make_fresh(struct world *w)
 	}
 }
 
+/* A new memory file, mapped where large pages may be put under it. */
+static uint8_t *map_fresh(size_t size, void **out_room)
+{
+	int fd = memfd_create("bench-copy", MFD_CLOEXEC);
+	uint8_t *at = MAP_FAILED, *room;
+
+	*out_room = mmap(NULL, size + LARGE_BYTES, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (fd >= 0 && *out_room != MAP_FAILED &&
+		ftruncate(fd, (off_t)size) == 0) {
+		room = *out_room;
+		at = mmap(room + -(uintptr_t)room % LARGE_BYTES, size,
+			PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	}
+	if (fd >= 0)
+		close(fd);
+	return at == MAP_FAILED ? NULL : at;
+}
+
 /* memcpy into memory that this call makes: of the same kind as a pool's. */
 static int copy_fresh(
 	const uint8_t *from, size_t bytes, uint32_t threads, double *out_rate)
 {
-	int fd = memfd_create("bench-copy", MFD_CLOEXEC);
-	uint8_t *to;
+	size_t size = (bytes + LARGE_BYTES - 1) / LARGE_BYTES * LARGE_BYTES;
+	void *room;
+	uint8_t *to = map_fresh(size, &room);
 
-	if (fd < 0 || ftruncate(fd, (off_t)bytes))
-		return -errno;
-	to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	if (to == MAP_FAILED)
-		return -errno;
-	*out_rate = (double)bytes * 1e9 / copy_all(to, from, bytes, threads);
-	munmap(to, bytes);
-	return 0;
+	if (to)
+		*out_rate = (double)bytes * 1e9 /
+			    copy_all(to, from, bytes, threads, true);
+	if (room != MAP_FAILED)
+		munmap(room, size + LARGE_BYTES);
+	return to ? 0 : -ENOMEM;
 }
 
 static int measure_fresh(struct world *w, const struct rounds *r,
@@ -192,9 +221,9 @@ static int measure_used(struct world *w, struct rounds *r, uint8_t *source,
 		double parts[PART_COUNT] = {0};
 
 		rc = load_once(w, r->threads, parts, err);
-		r->copy_used[at] =
-			(double)w->whole_bytes * 1e9 /
-			copy_all(target, source, w->whole_bytes, r->threads);
+		r->copy_used[at] = (double)w->whole_bytes * 1e9 /
+				   copy_all(target, source, w->whole_bytes,
+					   r->threads, false);
 		source[at] = target[w->whole_bytes - 1]; /* it is needed */
 		if (rc == 0)
 			rc = unload_once(w, &r->unload[at], err);
@@ -216,12 +245,25 @@ static void take_medians(struct rounds *r, struct load_rates *out)
 	out->unload_ns = median(r->unload, r->count);
 }
 
+/* Memory that memcpy uses: in large pages, as the engine's is. */
+static uint8_t *make_buffer(size_t bytes, int value)
+{
+	uint8_t *buffer = aligned_alloc(LARGE_BYTES,
+		(bytes + LARGE_BYTES - 1) / LARGE_BYTES * LARGE_BYTES);
+
+	if (!buffer)
+		return NULL;
+	(void)madvise(buffer, bytes, MADV_HUGEPAGE);
+	memset(buffer, value, bytes);
+	return buffer;
+}
+
 int load_measure(struct world *w, uint32_t rounds, uint32_t threads,
 	struct load_rates *out, struct error *err)
 {
 	double *room = calloc((size_t)rounds * (3 + PART_COUNT), sizeof(*room));
-	uint8_t *source = malloc(w->whole_bytes);
-	uint8_t *target = malloc(w->whole_bytes);
+	uint8_t *source = make_buffer(w->whole_bytes, 1);
+	uint8_t *target = make_buffer(w->whole_bytes, 2);
 	struct rounds r = {.threads = threads, .count = rounds};
 	int rc = room && source && target ? 0 : -ENOMEM;
 
@@ -232,8 +274,6 @@ int load_measure(struct world *w, uint32_t rounds, uint32_t threads,
 		r.unload = room + (size_t)2 * rounds;
 		for (uint32_t p = 0; p < PART_COUNT; p++)
 			r.parts[p] = room + (size_t)(3 + p) * rounds;
-		memset(source, 1, w->whole_bytes);
-		memset(target, 2, w->whole_bytes);
 		rc = measure_used(w, &r, source, target, err);
 	} else {
 		error_set(err, ENOMEM, "no memory to copy");

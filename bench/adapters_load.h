@@ -3,13 +3,14 @@
 /*
  * Load:     from files in the page cache to RESIDENT by some threads, of an
  *           adapter that tunes every expert; and memcpy of as many bytes by
- *           as many threads right behind it. "Used" memory was written
- *           before, on both sides; "fresh" memory is touched by nobody yet, so
- *           that the system finds and clears each page: new pages of the
- *           engine's pool against a new mapping of a memory file.
+ *           as many threads right behind it, in large pages. "Used" memory was
+ *           written before, on both sides; "fresh" memory is touched by nobody
+ *           yet, so that the system finds and clears each page: new pages of
+ *           the engine's pool against a new mapping of a memory file. Both
+ *           sides ask for large pages, each thread for its own.
  * Governor: one thread runs decode steps, as the rank's does, and between two
  *           of them maps, publishes and removes; another copies under the
- *           governor. What the scheduler predicts for a quiet step is here the
+ *           governor, beside steps on the cores that these leave. What the scheduler predicts for a quiet step is here the
  *           median of the quiet steps just before. Quiet stretches and
  *           stretches with loads take turns.
  */
@@ -17,6 +18,7 @@
 #define HEDDLE_BENCH_ADAPTERS_LOAD_H
 
 #include "bench/adapters_world.h"
+#include "engine/lane_cores.h"
 
 struct load_rates {
 	double used, fresh; /* bytes per second, files to published; median */
@@ -36,7 +38,7 @@ struct load_governed {
 	uint32_t step_count, load_count; /* steps beside copies; loads */
 };
 
-int load_governed(struct world *w, uint32_t steps, struct load_governed *out,
-	struct error *err);
+int load_governed(struct world *w, const struct lane_cores *cores,
+	uint32_t steps, struct load_governed *out, struct error *err);
 
 #endif

@@ -190,6 +190,8 @@ static int load_model(struct world *w, struct world_engine *engine,
 	};
 	const struct model_options options = {
 		.layout = cpu_isa_layout(isa),
+		/* As a model of some GB has them. */
+		.page_size_bytes = w->config.small ? 0 : (size_t)2 << 20,
 		.kv_type = DTYPE_BF16,
 		.kv_token_count = (uint64_t)WORLD_ROWS *
 				  (w->context + 1 + KV_BLOCK_TOKENS_MAX),

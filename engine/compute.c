@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "engine/compute.h"
+#include "engine/lane_cores.h"
 
 enum task { TASK_NONE, TASK_RUN, TASK_QUIT };
 
@@ -33,17 +34,14 @@ struct compute {
 /* Before the back end's threads are there: they inherit it. */
 static void keep_to_first(uint32_t core_count)
 {
-	uint32_t kept = 0;
-	cpu_set_t set;
+	cpu_set_t all, first, rest;
 
-	if (core_count == 0 || sched_getaffinity(0, sizeof(set), &set) ||
-		(uint32_t)CPU_COUNT(&set) <= core_count)
+	if (core_count == 0 || sched_getaffinity(0, sizeof(all), &all) ||
+		(uint32_t)CPU_COUNT(&all) <= core_count)
 		return;
-	for (size_t i = 0; i < CPU_SETSIZE; i++)
-		if (CPU_ISSET(i, &set) && kept++ >= core_count)
-			CPU_CLR(i, &set);
+	cores_split(&all, core_count, &first, &rest);
 	/* A wish: without it only the time of a step is another. */
-	(void)sched_setaffinity(0, sizeof(set), &set);
+	(void)sched_setaffinity(0, sizeof(first), &first);
 }
 
 /*

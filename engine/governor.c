@@ -22,6 +22,11 @@ void governor_idle(struct governor *governor)
 	set_share(governor, GOVERNOR_WHOLE);
 }
 
+void governor_busy(struct governor *governor)
+{
+	set_share(governor, GOVERNOR_SHARE_MIN);
+}
+
 void governor_step(
 	struct governor *governor, uint64_t took_ns, uint64_t quiet_ns)
 {

@@ -4,14 +4,15 @@
  * Why:   a copy takes memory bandwidth and cores from the steps beside it.
  *        How much of both a machine has is not known, so the copy is given a
  *        share of the time and the share follows what steps then take.
-  * Rule:  after so many bytes as took t to store, wait t * (1 / share - 1); of
+ * Rule:  after so many bytes as took t to store, wait t * (1 / share - 1); of
  *        several lanes each has its part of the share.
  *        Steps that take longer than GOVERNOR_SLOW of what was predicted cut
  *        the share by a quarter, others add a little; it stays between
- *        GOVERNOR_SHARE_MIN and 1. While nothing runs it is 1.
+ *        GOVERNOR_SHARE_MIN and 1. While nothing runs it is 1, and when steps
+ *        begin it is GOVERNOR_SHARE_MIN.
  * Prediction: the caller's, which must not learn from steps beside a copy.
-  * Threads: governor_step() and governor_idle() by the rank's, the others by
- *        any, a lane by its own.
+ * Threads: governor_step(), governor_idle() and governor_busy() by the rank's,
+ *        the others by any, a lane by its own.
  */
 #ifndef HEDDLE_ENGINE_GOVERNOR_H
 #define HEDDLE_ENGINE_GOVERNOR_H
@@ -31,6 +32,9 @@ struct governor {
 
 /* Nothing runs. */
 void governor_idle(struct governor *governor);
+
+/* Steps begin to run: what they bear is not known yet. */
+void governor_busy(struct governor *governor);
 
 /* A step beside the copy took that long. */
 void governor_step(

@@ -13,8 +13,10 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "engine/adapter.h"
 #include "engine/governor.h"
+#include "engine/lane_cores.h"
 #include "engine/loader.h"
 #include "engine/rank_adapters.h"
 #include "engine/serve_private.h"
@@ -42,15 +44,27 @@ struct serve_adapters {
 	uint32_t stop; /* read by the loader's lanes */
 	struct governor governor;
 	struct governor_lane lanes[READER_LANE_COUNT_MAX]; /* the copy's */
+	struct lane_cores cores;
+	enum lane_place places[READER_LANE_COUNT_MAX];
+	uint32_t beside; /* atomic: requests run; read by the lanes */
 	struct adapter_pace pace;
+	bool told_small; /* the system gives small pages: said once */
 };
 
 /* --- the loader's thread ------------------------------------------------------------- */
 
+static void keep_off(struct serve_adapters *adapters, uint32_t lane)
+{
+	lane_cores_keep(&adapters->cores,
+		__atomic_load_n(&adapters->beside, __ATOMIC_RELAXED),
+		&adapters->places[lane]);
+}
+
 static int run_check(void *arg, struct error *err)
 {
-	const struct serve_adapters *adapters = arg;
+	struct serve_adapters *adapters = arg;
 
+	keep_off(adapters, 0);
 	return adapter_check(adapters->loading, &adapters->pace, err);
 }
 
@@ -76,6 +90,7 @@ static int wait_pace(void *arg, uint32_t lane, size_t size_bytes)
 
 		governor_slept(&adapters->lanes[lane], now - begin, now);
 	}
+	keep_off(adapters, lane);
 	return __atomic_load_n(&adapters->stop, __ATOMIC_RELAXED) ? -ECANCELED
 								  : 0;
 }
@@ -85,6 +100,7 @@ static int run_copy(void *arg, struct error *err)
 	struct serve_adapters *adapters = arg;
 	struct reader_info info;
 
+	keep_off(adapters, 0);
 	return adapter_copy(adapters->loading, adapters->lane_count,
 		&adapters->pace, &info, err);
 }
@@ -251,14 +267,17 @@ static int stopped(struct serve_adapters *adapters, uint32_t instance,
 static void begin_lanes(struct serve_adapters *adapters, enum phase phase)
 {
 	const struct serve *serve = adapters->serve;
-	uint32_t threads = serve_thread_count(&serve->options);
+	uint32_t count = lane_cores_count(
+		&adapters->cores, serve_thread_count(&serve->options));
 
 	adapters->lane_count = 1;
 	if (phase == PHASE_COPY && sched_running(serve->sched) == 0)
-		adapters->lane_count = threads < READER_LANE_COUNT_MAX
-					       ? threads
+		adapters->lane_count = count < READER_LANE_COUNT_MAX
+					       ? count
 					       : READER_LANE_COUNT_MAX;
 	memset(adapters->lanes, 0, sizeof(adapters->lanes));
+	/* A thread has the cores of the one that started it. */
+	memset(adapters->places, 0, sizeof(adapters->places));
 }
 
 static int begin_job(struct serve_adapters *adapters, uint32_t instance,
@@ -313,8 +332,26 @@ static int map_load(struct serve_adapters *adapters, uint32_t instance,
 	return begin_job(adapters, instance, PHASE_COPY, err);
 }
 
+/* Nothing is wrong with the weights: only their time is another. */
+static void tell_small(struct serve_adapters *adapters)
+{
+	struct vmm_large_pages pages;
+
+	vmm_host_large_pages(&adapters->serve->vmm, &pages);
+	if (pages.refused_count == 0 || adapters->told_small)
+		return;
+	adapters->told_small = true;
+	log_warnx("rank %u: the system gave no large page (of 2 MiB) for %llu "
+		  "of %llu of adapters' memory: %s; small ones do, and loads "
+		  "and unloads take longer",
+		adapters->serve->rank.config.rank,
+		(unsigned long long)pages.refused_count,
+		(unsigned long long)pages.asked_count, strerror(pages.code));
+}
+
 static int end_load(struct serve_adapters *adapters)
 {
+	tell_small(adapters);
 	adapter_publish(adapters->set, adapters->loading);
 	adapters->loading = NULL;
 	adapters->phase = PHASE_NONE;
@@ -483,6 +520,8 @@ int serve_adapters_open(
 		adapters->serve = serve;
 		adapters->pace = (struct adapter_pace){wait_pace, adapters};
 		governor_idle(&adapters->governor);
+		lane_cores_init(
+			&adapters->cores, serve->options.compute_core_count);
 		rc = adapter_set_create(serve->model, &adapters->set, err);
 	}
 	if (rc == 0)
@@ -524,11 +563,19 @@ bool serve_adapters_beside(
 
 bool serve_adapters_turn(struct serve *serve)
 {
+	struct serve_adapters *adapters = serve->adapters;
+	uint32_t running;
+
 	assert(!serve->in_flight);
-	if (serve->adapters && sched_running(serve->sched) == 0)
-		governor_idle(&serve->adapters->governor);
-	return serve->adapters &&
-	       rank_adapters_turn(serve->adapters->life, serve->now);
+	if (!adapters)
+		return false;
+	running = sched_running(serve->sched);
+	if (running == 0)
+		governor_idle(&adapters->governor);
+	else if (!adapters->beside)
+		governor_busy(&adapters->governor);
+	__atomic_store_n(&adapters->beside, running > 0, __ATOMIC_RELAXED);
+	return rank_adapters_turn(adapters->life, serve->now);
 }
 
 bool serve_adapters_due(const struct serve *serve)

@@ -109,7 +109,9 @@ struct vmm_ops {
  * upper bound (twice the spans, for the gaps beside them, and one for each
  * reservation). The file grows ahead of use, by doubling; physical memory is
  * the system's until a page is first touched, and its again when a handle is
- * released and no mapping is left.
+ * released and no mapping is left. Handles of whole large pages of the system
+ * (2 MiB) begin at such a boundary of the file, reservations at one of the
+ * addresses; where most are such, prepare() puts large pages under them.
  */
 struct vmm_host_config {
 	size_t granularity_bytes;
@@ -119,7 +121,8 @@ struct vmm_host_config {
 	 * it open so that pages outlive this process. It is duplicated. Its
 	 * first head_bytes (a multiple of the granularity) are not touched.
 	 * Handles lie in the file in the order of their creation, one behind
-	 * the other: who creates the same ones again finds their bytes.
+	 * the other but for gaps that follow from their sizes: who creates the
+	 * same ones again finds their bytes.
 	 * What is released stays in the file.
 	 */
 	bool adopts;
@@ -144,5 +147,17 @@ int vmm_host_descriptor(const struct vmm *vmm, size_t *out_size_bytes);
  * vm.max_map_count less a tenth; 65530 less a tenth where it cannot be read.
  */
 uint64_t vmm_host_mapping_limit(void);
+
+/*
+ * How many large pages prepare() asked for, how many of these the system did
+ * not give, and the errno of the last such; any thread. A system that has none
+ * at all is asked once. Of another back end: zeros.
+ */
+struct vmm_large_pages {
+	uint64_t asked_count, refused_count;
+	int code;
+};
+
+void vmm_host_large_pages(const struct vmm *vmm, struct vmm_large_pages *out);
 
 #endif

@@ -33,6 +33,11 @@
 #define ENTRY_HANDLE (ENTRY_ACCESS - 1)
 
 #define MAPPING_LIMIT_DEFAULT 65530 /* the kernel's, where it cannot be read */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* linux/mman.h; the C library may be older */
+#endif
+#define LARGE_PAGE_BYTES ((size_t)2 << 20) /* the system's, on x86-64 */
+#define SMALL_PAGE_BYTES ((size_t)4096)
 #define HANDLE_COUNT_FIRST 256
 #define GRANULARITY_BYTES_MIN ((size_t)PAGE_SIZE_BYTES_MIN)
 
@@ -69,6 +74,11 @@ struct vmm_host {
 	bool adopted; /* the file is kept by others, too */
 	uint64_t file_bytes;
 	uint64_t used_bytes; /* of the file, by all handles so far */
+	uint32_t large_count; /* of them, multiples of LARGE_PAGE_BYTES */
+	/* atomic: prepare() is called by any thread */
+	uint64_t asked_count, refused_count;
+	int refused_code;
+	bool has_no_large;
 	uint64_t granule_bytes;
 	uint64_t mapping_count_max;
 	uint64_t span_count;
@@ -194,12 +204,14 @@ static int host_reserve(struct vmm *vmm, size_t size_bytes, vmm_addr *out)
 {
 	struct vmm_host *host = host_of(vmm);
 	size_t granule = vmm->granularity_bytes;
+	/* Addresses and the file agree modulo a large page. */
+	size_t align = granule > LARGE_PAGE_BYTES ? granule : LARGE_PAGE_BYTES;
 	struct reservation r = {.size_bytes = size_bytes};
 	struct reservation *grown;
 	uint32_t at;
 
 	assert(size_bytes > 0 && size_bytes % granule == 0);
-	if (!add_ok(size_bytes, granule, &r.raw_bytes) ||
+	if (!add_ok(size_bytes, align, &r.raw_bytes) ||
 		size_bytes / granule > UINT32_MAX ||
 		2 * host->span_count + host->reservation_count >=
 			host->mapping_count_max)
@@ -218,7 +230,7 @@ static int host_reserve(struct vmm *vmm, size_t size_bytes, vmm_addr *out)
 		free(r.entries);
 		return -ENOMEM;
 	}
-	r.addr = ((uintptr_t)r.raw + granule - 1) & ~((vmm_addr)granule - 1);
+	r.addr = ((uintptr_t)r.raw + align - 1) & ~((vmm_addr)align - 1);
 	at = reservation_index(host, r.addr);
 	memmove(grown + at + 1, grown + at,
 		(host->reservation_count - at) * sizeof(*grown));
@@ -315,8 +327,14 @@ static int host_create(
 		handle->next_spare = 0;
 		handle->state = HANDLE_LIVE;
 	} else {
-		if (grow_table(host) != 0 || grow_file(host, size_bytes) != 0)
+		bool large = size_bytes % LARGE_PAGE_BYTES == 0;
+		uint64_t gap = large ? -host->used_bytes % LARGE_PAGE_BYTES : 0;
+
+		if (grow_table(host) != 0 ||
+			grow_file(host, gap + size_bytes) != 0)
 			return -ENOMEM;
+		host->used_bytes += gap;
+		host->large_count += large;
 		handle = &host->handles[host->handle_count++];
 		*handle = (struct handle){.offset_bytes = host->used_bytes,
 			.size_bytes = size_bytes};
@@ -499,6 +517,42 @@ static int host_clear(struct vmm *vmm, vmm_addr at, size_t size_bytes)
 	return 0;
 }
 
+/* For want of memory now another one may be given; else none ever is. */
+static void note_refusal(struct vmm_host *host, int code)
+{
+	__atomic_fetch_add(&host->refused_count, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&host->refused_code, code, __ATOMIC_RELAXED);
+	if (code != ENOMEM && code != EBUSY && code != EAGAIN)
+		__atomic_store_n(&host->has_no_large, true, __ATOMIC_RELAXED);
+}
+
+/*
+ * The system's large pages where one begins in the range: one entry of its
+ * tables instead of 512, so that mapping them elsewhere, reading them and
+ * taking them out again cost next to nothing. Made once, by whoever stores the
+ * first byte; what was there before is kept. There has to be something to
+ * join, so its first small page is taken before. A kernel that has no large
+ * one to give leaves the small ones.
+ */
+static void join_pages(struct vmm_host *host, vmm_addr at, size_t size_bytes)
+{
+	const vmm_addr large = LARGE_PAGE_BYTES;
+
+	/* Pages are by far the most handles: are they large ones? */
+	if (host->large_count <= host->handle_count / 2)
+		return;
+	for (vmm_addr page = (at + large - 1) / large * large;
+		page < at + size_bytes &&
+		!__atomic_load_n(&host->has_no_large, __ATOMIC_RELAXED);
+		page += large) {
+		__atomic_fetch_add(&host->asked_count, 1, __ATOMIC_RELAXED);
+		if (madvise(pointer_to(page), SMALL_PAGE_BYTES,
+			    MADV_POPULATE_READ) ||
+			madvise(pointer_to(page), large, MADV_COLLAPSE))
+			note_refusal(host, errno);
+	}
+}
+
 /*
  * A write to a shared mapping faults once for each page of 4 KiB; to populate
  * by reading maps them by the dozen, writable, and takes the file's pages that
@@ -506,11 +560,11 @@ static int host_clear(struct vmm *vmm, vmm_addr at, size_t size_bytes)
  */
 static void host_prepare(struct vmm *vmm, vmm_addr at, size_t size_bytes)
 {
-	const vmm_addr unit = 4096;
+	const vmm_addr unit = SMALL_PAGE_BYTES;
 	vmm_addr first = at / unit * unit;
 	vmm_addr end = (at + size_bytes + unit - 1) / unit * unit;
 
-	(void)vmm;
+	join_pages(host_of(vmm), at, size_bytes);
 	(void)madvise(
 		pointer_to(first), (size_t)(end - first), MADV_POPULATE_READ);
 }
@@ -657,4 +711,20 @@ uint64_t vmm_host_mapping_limit(void)
 		close(fd);
 	}
 	return limit - limit / 10;
+}
+
+void vmm_host_large_pages(const struct vmm *vmm, struct vmm_large_pages *out)
+{
+	const struct vmm_host *host = host_of(vmm);
+
+	*out = (struct vmm_large_pages){0};
+	if (vmm->ops != &host_ops)
+		return;
+	*out = (struct vmm_large_pages){
+		.asked_count =
+			__atomic_load_n(&host->asked_count, __ATOMIC_RELAXED),
+		.refused_count =
+			__atomic_load_n(&host->refused_count, __ATOMIC_RELAXED),
+		.code = __atomic_load_n(&host->refused_code, __ATOMIC_RELAXED),
+	};
 }

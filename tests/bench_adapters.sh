@@ -16,7 +16,7 @@ adapters() {
 adapters --pairs 20 --json "$work/adapters.json"
 verdict adapters__measures_every_part $?
 python3 - "$work/adapters.json" <<'END' >>"$work/out" 2>>"$work/err"
-import json, sys
+import json, os, sys
 rows = {row["name"]: row for row in json.load(open(sys.argv[1]))}
 limits = {"idle": 1.005, "reroute": 0.5, "governor": 1.2}
 measured = ["mixed.4", "mixed.8", "mixed.20", "load", "load.fresh", "load.one",
@@ -24,6 +24,10 @@ measured = ["mixed.4", "mixed.8", "mixed.20", "load", "load.fresh", "load.one",
 plain = ["idle.median", "step", "reroute.median", "reroute.routers",
          "governor.median", "load.stage", "load.map", "load.copy",
          "load.publish", "unload"]
+if len(os.sched_getaffinity(0)) > 1:
+    limits["governor.spare"] = 1.2
+    measured += ["governor.spare.rate"]
+    plain += ["governor.spare.median"]
 plain += [f"mixed.{n}.{what}" for n in (4, 8, 20) for what in ("median", "bytes")]
 assert set(rows) == {"adapters." + n for n in [*limits, *measured, *plain]}, \
     sorted(rows)

@@ -55,6 +55,42 @@ static void test_governor__settles_where_steps_are_within_bounds(void)
 	CU_ASSERT(shares / 10000 > GOVERNOR_SHARE_MIN);
 }
 
+/* The first steps beside a copy do not pay for what is not known yet. */
+static void test_governor__begins_with_little(void)
+{
+	struct governor governor = {0};
+
+	governor_idle(&governor);
+	governor_busy(&governor);
+	CU_ASSERT_EQUAL(governor.share, GOVERNOR_SHARE_MIN);
+	governor_step(&governor, QUIET_NS, QUIET_NS);
+	CU_ASSERT(governor.share > GOVERNOR_SHARE_MIN);
+	governor_idle(&governor);
+	CU_ASSERT_EQUAL(governor.share, GOVERNOR_WHOLE);
+}
+
+/* With a core of its own a copy slows nothing; now and then a step is slow for
+ * reasons of its own: nearly all of the time is the copy's. */
+static void test_governor__what_slows_nothing_runs_free(void)
+{
+	uint64_t state = suite_seed(4);
+
+	for (uint32_t percent = 0; percent <= 2; percent++) {
+		struct governor governor = {.share = GOVERNOR_SHARE_MIN};
+		uint64_t shares = 0;
+
+		for (uint32_t i = 0; i < 10000; i++) {
+			bool slow = suite_below(&state, 100) < percent;
+
+			governor_step(&governor, slow ? 2 * QUIET_NS : QUIET_NS,
+				QUIET_NS);
+			shares += governor.share;
+		}
+		CU_ASSERT(shares / 10000 > GOVERNOR_WHOLE * 85 / 100);
+		CU_ASSERT(percent > 0 || governor.share == GOVERNOR_WHOLE);
+	}
+}
+
 static void test_governor__a_stretch_is_bounded(void)
 {
 	struct governor governor = {.share = GOVERNOR_SHARE_MIN};
@@ -119,6 +155,8 @@ int main(void)
 		SUITE_CASE(governor__all_of_the_time_while_nothing_runs),
 		SUITE_CASE(governor__falls_fast_to_a_quarter_and_rises_slowly),
 		SUITE_CASE(governor__settles_where_steps_are_within_bounds),
+		SUITE_CASE(governor__begins_with_little),
+		SUITE_CASE(governor__what_slows_nothing_runs_free),
 		SUITE_CASE(governor__a_stretch_is_bounded),
 		SUITE_CASE(governor__lanes_keep_their_shares),
 		SUITE_CASE(governor__a_lane_owes_nothing_while_nothing_runs),

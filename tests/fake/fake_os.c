@@ -31,11 +31,13 @@ REAL int __real_posix_memalign(void **out, size_t alignment, size_t size);
 REAL void *__real_aligned_alloc(size_t alignment, size_t size);
 REAL void __real_free(void *memory);
 REAL int __real_memfd_create(const char *name, unsigned flags);
+REAL int __real_eventfd(unsigned count, int flags);
 REAL int __real_ftruncate(int fd, off_t size);
 REAL int __real_fallocate(int fd, int mode, off_t at, off_t size);
 REAL void *__real_mmap(
 	void *at, size_t size, int protection, int flags, int fd, off_t offset);
 REAL int __real_mprotect(void *at, size_t size, int protection);
+REAL int __real_madvise(void *at, size_t size, int advice);
 REAL int __real_munmap(void *at, size_t size);
 REAL int __real_open(const char *path, int flags, ...);
 REAL int __real_openat(int folder, const char *path, int flags, ...);
@@ -59,11 +61,13 @@ int __wrap_posix_memalign(void **out, size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void __wrap_free(void *memory);
 int __wrap_memfd_create(const char *name, unsigned flags);
+int __wrap_eventfd(unsigned count, int flags);
 int __wrap_ftruncate(int fd, off_t size);
 int __wrap_fallocate(int fd, int mode, off_t at, off_t size);
 void *__wrap_mmap(
 	void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __wrap_mprotect(void *at, size_t size, int protection);
+int __wrap_madvise(void *at, size_t size, int advice);
 int __wrap_munmap(void *at, size_t size);
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_openat(int folder, const char *path, int flags, ...);
@@ -91,9 +95,9 @@ static struct {
 const char *fake_os_call_name(enum fake_os_call call)
 {
 	static const char *const names[] = {"allocate", "memfd_create",
-		"ftruncate", "fallocate", "mmap", "mprotect", "open", "fstat",
-		"read", "fcntl", "io_uring_queue_init",
-		"io_uring_submit_and_wait", "any"};
+		"eventfd", "ftruncate", "fallocate", "mmap", "mprotect",
+		"madvise", "open", "fstat", "read", "fcntl",
+		"io_uring_queue_init", "io_uring_submit_and_wait", "any"};
 
 	assert(call <= FAKE_OS_ANY);
 	return names[call];
@@ -276,6 +280,13 @@ int __wrap_memfd_create(const char *name, unsigned flags)
 		       : counted_fd(__real_memfd_create(name, flags));
 }
 
+int __wrap_eventfd(unsigned count, int flags)
+{
+	return fails(FAKE_OS_EVENTFD)
+		       ? -1
+		       : counted_fd(__real_eventfd(count, flags));
+}
+
 int __wrap_ftruncate(int fd, off_t size)
 {
 	return fails(FAKE_OS_FTRUNCATE) ? -1 : __real_ftruncate(fd, size);
@@ -308,6 +319,11 @@ int __wrap_mprotect(void *at, size_t size, int protection)
 {
 	return fails(FAKE_OS_MPROTECT) ? -1
 				       : __real_mprotect(at, size, protection);
+}
+
+int __wrap_madvise(void *at, size_t size, int advice)
+{
+	return fails(FAKE_OS_MADVISE) ? -1 : __real_madvise(at, size, advice);
 }
 
 int __wrap_munmap(void *at, size_t size)

@@ -5,7 +5,7 @@
  *        call failing, for n = 1, 2, ... until a run ends without a fault.
  * Use:   link with -Wl,--wrap=NAME for each function that the case should
  *        pass through here (memfd_create, ftruncate, fallocate, mmap,
- *        mprotect, munmap, malloc, calloc, realloc, reallocarray, strdup,
+ *        mprotect, madvise, munmap, malloc, calloc, realloc, reallocarray, strdup,
  *        strndup, posix_memalign, aligned_alloc, free, open, openat, fstat,
  *        read, pread, close, fcntl, io_uring_queue_init,
  *        io_uring_submit_and_wait, io_uring_queue_exit). What
@@ -30,10 +30,12 @@
 enum fake_os_call {
 	FAKE_OS_ALLOCATE, /* all allocators */
 	FAKE_OS_MEMFD_CREATE,
+	FAKE_OS_EVENTFD,
 	FAKE_OS_FTRUNCATE,
 	FAKE_OS_FALLOCATE,
 	FAKE_OS_MMAP,
 	FAKE_OS_MPROTECT,
+	FAKE_OS_MADVISE,
 	FAKE_OS_OPEN, /* open, openat */
 	FAKE_OS_FSTAT,
 	FAKE_OS_READ, /* read, pread */
@@ -67,7 +69,7 @@ uint64_t fake_os_calls(enum fake_os_call call);
 /* What was taken and not given back since the reset. */
 struct fake_os_balance {
 	int64_t allocations;
-	int64_t descriptors; /* memfd_create, open, openat - close */
+	int64_t descriptors; /* memfd_create, eventfd, open, openat - close */
 	int64_t mappings; /* mmap without MAP_FIXED - munmap */
 	int64_t rings;
 };
