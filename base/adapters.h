@@ -69,8 +69,8 @@ struct adapter_table {
 	/* control's */
 	_Alignas(CACHE_LINE_BYTES) uint64_t version;
 	struct adapter_entry entries[ADAPTER_ENTRY_COUNT_MAX];
-	/* the dataplane's */
-	_Alignas(CACHE_LINE_BYTES) uint64_t seen;
+	/* the dataplane's: each loop's own */
+	_Alignas(CACHE_LINE_BYTES) uint64_t seen[FRONT_COUNT_MAX];
 };
 
 /* What one rank has of one instance; serial 0 = nothing. */

@@ -104,6 +104,11 @@ struct nic_counters {
 	uint64_t in_lost_tcp_total; /* checksum, malformed, unknown */
 	uint64_t out_lost_port_total; /* the port had no room, or refused */
 	uint64_t out_lost_neighbor_total;
+	/* between the loops of a port: what one has received and another is to
+	 * know counts here, as received, for that one */
+	uint64_t passed_total; /* handed over, and not this loop's any more */
+	uint64_t handed_total; /* taken from other loops */
+	uint64_t handed_lost_total; /* there was no room */
 	uint64_t segments_in_total, segments_out_total;
 	uint64_t segments_again_total; /* retransmitted */
 	uint64_t port_count; /* gauge: 2 with one that stands by */

@@ -15,6 +15,7 @@
 
 /* Node: ranks (engine processes) and what they may hold. */
 #define RANK_COUNT_MAX 16
+#define FRONT_COUNT_MAX 8 /* loops of the dataplane, each with its own rings */
 #define INSTANCE_COUNT_MAX 256 /* adapter instances per rank, row 0 = base */
 
 /* Model shapes: refused above these, long before arithmetic could wrap. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,7 +13,7 @@
 #include "base/segment.h"
 
 #define SEGMENT_MAGIC UINT32_C(0x68645347) /* "GSdh" */
-#define SEGMENT_VERSION 1u
+#define SEGMENT_VERSION 2u
 #define AREA_BYTES ((size_t)4096)
 /* No role can make a mapping of another end early. */
 #define SIZE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
@@ -27,9 +28,10 @@ struct segment_header {
 	uint32_t slot_bytes, page_bytes;
 	uint32_t front_counter_bytes, engine_counter_bytes;
 	uint32_t table_bytes, books_bytes;
+	uint32_t reserved;
 };
 
-_Static_assert(sizeof(struct segment_header) == 56, "compared as bytes");
+_Static_assert(sizeof(struct segment_header) == 64, "compared as bytes");
 _Static_assert(sizeof(struct role_beat) == CACHE_LINE_BYTES, "own line");
 _Static_assert(sizeof(struct wake) == CACHE_LINE_BYTES, "own line");
 
@@ -42,12 +44,21 @@ static bool shape_ok(const struct segment_shape *shape)
 	       shape->ring_count >= 2 &&
 	       shape->ring_count <= SEGMENT_RING_COUNT_MAX &&
 	       is_power_of_two(shape->ring_count) && shape->rank_count >= 1 &&
-	       shape->rank_count <= RANK_COUNT_MAX;
+	       shape->rank_count <= RANK_COUNT_MAX && shape->front_count >= 1 &&
+	       shape->front_count <= FRONT_COUNT_MAX &&
+	       shape->front_count <= shape->slot_count &&
+	       shape->front_count <= shape->page_count;
 }
 
+/* The other fronts are behind all that have an index of their own. */
 static uint32_t role_count(const struct segment_shape *shape)
 {
-	return ROLE_INDEX_RANK0 + shape->rank_count;
+	return ROLE_INDEX_RANK0 + shape->rank_count + shape->front_count - 1;
+}
+
+static size_t pair_rings(const struct segment_shape *shape)
+{
+	return (size_t)2 * shape->rank_count * shape->front_count;
 }
 
 static size_t whole_areas(size_t size)
@@ -80,13 +91,15 @@ static size_t books_area(void)
 static void lay_out(const struct segment_shape *shape, struct segment *out)
 {
 	size_t roles = role_count(shape);
-	size_t ring_total = (size_t)2 * shape->rank_count + roles;
+	size_t ring_total = pair_rings(shape) + roles;
 
 	out->shape = *shape;
+	out->front = 0;
 	out->beats = AREA_BYTES;
 	out->wakes = out->beats + whole_areas(roles * sizeof(struct role_beat));
 	out->counters = out->wakes + whole_areas(roles * sizeof(struct wake));
-	out->adapters = out->counters + front_counter_area() +
+	out->adapters = out->counters +
+			shape->front_count * front_counter_area() +
 			shape->rank_count * engine_counter_area();
 	out->rings =
 		out->adapters + table_area() + shape->rank_count * books_area();
@@ -148,8 +161,8 @@ static struct ring *ring_at(const struct segment *segment, size_t index)
 static void fill(const struct segment *segment)
 {
 	struct segment_header header = header_of(segment);
-	size_t total = (size_t)2 * segment->shape.rank_count +
-		       role_count(&segment->shape);
+	size_t total =
+		pair_rings(&segment->shape) + role_count(&segment->shape);
 
 	_Static_assert(FRONT_FREE == 0 && ENGINE_IDLE == 0, "zero is free");
 	_Static_assert(BEAT_ABSENT == 0, "zero is absent");
@@ -172,6 +185,33 @@ static int size_and_seal(int fd, size_t size)
 	return 0;
 }
 
+static void forget_bells(struct segment *segment)
+{
+	for (uint32_t i = 0; i < FRONT_COUNT_MAX; i++)
+		segment->bell_fds[i] = -1;
+}
+
+static void close_bells(const struct segment *segment)
+{
+	for (uint32_t i = 0; segment->owns_bells && i < FRONT_COUNT_MAX; i++)
+		if (segment->bell_fds[i] >= 0)
+			close(segment->bell_fds[i]);
+}
+
+/* Blocking: a ring's read of one waits until it is rung. */
+static int make_bells(struct segment *segment, struct error *err)
+{
+	forget_bells(segment);
+	segment->owns_bells = true;
+	for (uint32_t i = 0; i < segment->shape.front_count; i++) {
+		segment->bell_fds[i] = eventfd(0, EFD_CLOEXEC);
+		if (segment->bell_fds[i] < 0)
+			return error_set(
+				err, errno, "eventfd: %s", strerror(errno));
+	}
+	return 0;
+}
+
 int segment_create(const struct segment_shape *shape, struct segment *out,
 	int *out_fd, struct error *err)
 {
@@ -181,9 +221,9 @@ int segment_create(const struct segment_shape *shape, struct segment *out,
 	if (!shape_ok(shape))
 		return error_set(err, EINVAL,
 			"a segment of %u slots, %u pages, rings of %u, %u "
-			"ranks is out of bounds",
+			"ranks, %u fronts is out of bounds",
 			shape->slot_count, shape->page_count, shape->ring_count,
-			shape->rank_count);
+			shape->rank_count, shape->front_count);
 	lay_out(shape, out);
 	fd = memfd_create("heddle-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
@@ -194,10 +234,12 @@ int segment_create(const struct segment_shape *shape, struct segment *out,
 		error_set(err, -rc, "cannot size a segment of %zu bytes: %s",
 			out->size_bytes, strerror(-rc));
 	else
+		rc = make_bells(out, err);
+	if (rc == 0)
 		rc = map(fd, out, err);
 	if (rc) {
 		close(fd);
-		memset(out, 0, sizeof(*out));
+		segment_detach(out);
 		return rc;
 	}
 	fill(out);
@@ -251,6 +293,7 @@ int segment_attach(int fd, struct segment *out, struct error *err)
 		rc = map(fd, out, err);
 	if (rc)
 		memset(out, 0, sizeof(*out));
+	forget_bells(out);
 	return rc;
 }
 
@@ -258,7 +301,64 @@ void segment_detach(struct segment *segment)
 {
 	if (segment->base)
 		munmap(segment->base, segment->size_bytes);
+	close_bells(segment);
 	memset(segment, 0, sizeof(*segment));
+}
+
+/* --- fronts -------------------------------------------------------------- */
+
+struct segment segment_view(const struct segment *segment, uint32_t front)
+{
+	struct segment view = *segment;
+
+	assert(front < segment->shape.front_count);
+	view.front = front;
+	return view;
+}
+
+/* Equal shares; the last one has what is left over. */
+static struct segment_share share_of(
+	const struct segment *segment, uint32_t all)
+{
+	uint32_t fronts = segment->shape.front_count;
+	struct segment_share share = {.count = all / fronts};
+
+	share.first = segment->front * share.count;
+	if (segment->front == fronts - 1)
+		share.count = all - share.first;
+	return share;
+}
+
+struct segment_share segment_slot_share(const struct segment *segment)
+{
+	return share_of(segment, segment->shape.slot_count);
+}
+
+struct segment_share segment_page_share(const struct segment *segment)
+{
+	return share_of(segment, segment->shape.page_count);
+}
+
+uint32_t segment_slot_front(const struct segment *segment, uint32_t slot_index)
+{
+	const struct segment_shape *shape = &segment->shape;
+	uint32_t front;
+
+	assert(slot_index < shape->slot_count);
+	if (shape->front_count == 1)
+		return 0;
+	front = slot_index / (shape->slot_count / shape->front_count);
+	return front < shape->front_count ? front : shape->front_count - 1;
+}
+
+/* The role's place: that of another front is behind the ranks. */
+static uint32_t role_place(const struct segment *segment, uint32_t role)
+{
+	assert(role < ROLE_INDEX_RANK0 + segment->shape.rank_count);
+	if (role != ROLE_INDEX_FRONT || segment->front == 0)
+		return role;
+	return ROLE_INDEX_RANK0 + segment->shape.rank_count + segment->front -
+	       1;
 }
 
 /* --- places -------------------------------------------------------------- */
@@ -284,45 +384,95 @@ struct payload_page *segment_page(const struct segment *segment, uint32_t index)
 
 struct role_beat *segment_beat(const struct segment *segment, uint32_t role)
 {
-	assert(role < role_count(&segment->shape));
-	return place(segment, segment->beats + role * sizeof(struct role_beat));
+	return place(
+		segment, segment->beats + role_place(segment, role) *
+						  sizeof(struct role_beat));
 }
 
 struct wake *segment_wake(const struct segment *segment, uint32_t role)
 {
-	assert(role < role_count(&segment->shape));
-	return place(segment, segment->wakes + role * sizeof(struct wake));
+	return place(segment, segment->wakes + role_place(segment, role) *
+						       sizeof(struct wake));
+}
+
+int segment_bell(const struct segment *segment)
+{
+	return segment->bell_fds[segment->front];
+}
+
+void segment_ring_bell(const struct segment *segment)
+{
+	wake_ring(
+		segment_wake(segment, ROLE_INDEX_FRONT), segment_bell(segment));
+}
+
+static size_t pair_at(const struct segment *segment, uint32_t rank)
+{
+	assert(rank < segment->shape.rank_count);
+	return (size_t)2 * (segment->front * segment->shape.rank_count + rank);
 }
 
 struct ring *segment_request_ring(const struct segment *segment, uint32_t rank)
 {
-	assert(rank < segment->shape.rank_count);
-	return ring_at(segment, (size_t)2 * rank);
+	return ring_at(segment, pair_at(segment, rank));
 }
 
 struct ring *segment_token_ring(const struct segment *segment, uint32_t rank)
 {
-	assert(rank < segment->shape.rank_count);
-	return ring_at(segment, (size_t)2 * rank + 1);
+	return ring_at(segment, pair_at(segment, rank) + 1);
 }
 
 struct ring *segment_control_ring(const struct segment *segment, uint32_t role)
 {
-	assert(role < role_count(&segment->shape));
-	return ring_at(segment, (size_t)2 * segment->shape.rank_count + role);
+	return ring_at(segment,
+		pair_rings(&segment->shape) + role_place(segment, role));
 }
 
 struct front_counters *segment_front_counters(const struct segment *segment)
 {
-	return place(segment, segment->counters);
+	return place(segment,
+		segment->counters + segment->front * front_counter_area());
+}
+
+/* Whole words: so the block is made. */
+static void add_words(
+	struct front_counters *sum, const struct front_counters *one)
+{
+	uint64_t *to = (uint64_t *)sum;
+	const uint64_t *from = (const uint64_t *)one;
+
+	_Static_assert(sizeof(*sum) % sizeof(*to) == 0, "words alone");
+	for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
+		to[i] += counter_read(&from[i]);
+}
+
+void segment_front_total(
+	const struct segment *segment, struct front_counters *out)
+{
+	struct front_counters *first;
+	struct segment view = segment_view(segment, 0);
+
+	first = segment_front_counters(&view);
+	memset(out, 0, sizeof(*out));
+	for (uint32_t i = 0; i < segment->shape.front_count; i++) {
+		view = segment_view(segment, i);
+		add_words(out, segment_front_counters(&view));
+	}
+	out->nic.port_count = counter_read(&first->nic.port_count);
+	out->nic.port_active = counter_read(&first->nic.port_active);
+	out->nic.link_up = counter_read(&first->nic.link_up);
+	out->capture.serial = counter_read(&first->capture.serial);
+	out->capture.state = counter_read(&first->capture.state);
 }
 
 struct engine_counters *segment_engine_counters(
 	const struct segment *segment, uint32_t rank)
 {
 	assert(rank < segment->shape.rank_count);
-	return place(segment, segment->counters + front_counter_area() +
-				      rank * engine_counter_area());
+	return place(segment,
+		segment->counters +
+			segment->shape.front_count * front_counter_area() +
+			rank * engine_counter_area());
 }
 
 struct adapter_table *segment_adapter_table(const struct segment *segment)

@@ -6,6 +6,13 @@
  *        slots, payload pages, rings, beats and counters. A role that dies
  *        leaves it whole, its successor attaches to the same bytes.
  *
+ * Fronts: the dataplane is one loop or more (fronts), which share nothing: each
+ *        has a share of the slots and of the payload pages, a pair of rings
+ *        with every rank, a control ring, a beat, a wake word and counters.
+ *        What is said of the dataplane below is true of each. A struct
+ *        segment sees the dataplane of one front: the first, or, made by
+ *        segment_view(), another. All else is the same in all views.
+ *
  * Layout: a header page with shape and offsets, then the areas in the order
  *        of the functions below, each on a page of its own kind of writer.
  *        Indices and offsets only. The header is written once, before any
@@ -13,7 +20,8 @@
  *        process does to it later has no effect.
  *
  * Sleep: each role has a wake word; whoever pushes to one of its rings posts
- *        it once per burst (base/wake.h).
+ *        it once per burst (base/wake.h). A front sleeps on a bell: whoever
+ *        makes the segment makes the bells and gives each role descriptors.
  *
  * Death of a rank: control sets its beat to BEAT_DEAD, fails its slots in its
  *        name (engine_state FAILED, FINISH_ENGINE_LOST), and tells the
@@ -55,6 +63,7 @@
 #ifndef HEDDLE_BASE_SEGMENT_H
 #define HEDDLE_BASE_SEGMENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -76,6 +85,7 @@ struct segment_shape {
 	uint32_t page_count; /* payload pages */
 	uint32_t ring_count; /* entries of each ring, a power of two */
 	uint32_t rank_count; /* 1 .. RANK_COUNT_MAX */
+	uint32_t front_count; /* 1 .. FRONT_COUNT_MAX; <= slots, pages */
 };
 
 enum beat_state {
@@ -109,6 +119,15 @@ struct segment {
 	/* offsets, computed from the shape by this role, never read back */
 	size_t beats, wakes, counters, adapters, rings, slots, pages;
 	size_t ring_stride;
+	uint32_t front; /* whose dataplane this view shows */
+	/* Eventfds of the fronts, of this process; -1 = not given to it. */
+	int bell_fds[FRONT_COUNT_MAX];
+	bool owns_bells;
+};
+
+/* Indices from `first` on. */
+struct segment_share {
+	uint32_t first, count;
 };
 
 /* Bytes of a segment; -EINVAL for a shape out of bounds. */
@@ -116,16 +135,31 @@ int segment_size(const struct segment_shape *shape, size_t *out);
 
 /*
  * A new memory file, sealed against growing and shrinking, mapped and made
- * ready: every slot free, every ring empty. *out_fd is the caller's to close
- * (close on exec is set). -EINVAL, -ENOMEM, or of memfd_create and mmap.
+ * ready: every slot free, every ring empty; and the fronts' bells. *out_fd is
+ * the caller's to close (close on exec is set on all). -EINVAL, -ENOMEM, or of
+ * memfd_create, mmap and eventfd.
  */
 int segment_create(const struct segment_shape *shape, struct segment *out,
 	int *out_fd, struct error *err);
 
-/* Map what another role made, after checking its size, magic and shape. */
+/*
+ * Map what another role made, after checking its size, magic and shape. The
+ * bells are set by the caller, and stay its own.
+ */
 int segment_attach(int fd, struct segment *out, struct error *err);
 
 void segment_detach(struct segment *segment);
+
+/*
+ * The same mapping as front `front` sees it; it is never detached, and valid as
+ * long as *segment.
+ */
+struct segment segment_view(const struct segment *segment, uint32_t front);
+/* What of the slots and of the payload pages is this view's front's. */
+struct segment_share segment_slot_share(const struct segment *segment);
+struct segment_share segment_page_share(const struct segment *segment);
+/* Whose a slot is. */
+uint32_t segment_slot_front(const struct segment *segment, uint32_t slot_index);
 
 struct request_slot *segment_slot(
 	const struct segment *segment, uint32_t index);
@@ -134,11 +168,22 @@ struct payload_page *segment_page(
 struct role_beat *segment_beat(const struct segment *segment, uint32_t role);
 /* What the role of that index sleeps on. */
 struct wake *segment_wake(const struct segment *segment, uint32_t role);
+/* The bell of this view's front, or -1. */
+int segment_bell(const struct segment *segment);
+/* There is something to do for this view's front. */
+void segment_ring_bell(const struct segment *segment);
+/* Of this view's front with the rank, and what control tells it. */
 struct ring *segment_request_ring(const struct segment *segment, uint32_t rank);
 struct ring *segment_token_ring(const struct segment *segment, uint32_t rank);
 struct ring *segment_control_ring(const struct segment *segment, uint32_t role);
 
 struct front_counters *segment_front_counters(const struct segment *segment);
+/*
+ * What all fronts count, together. Of the port, which is one, the first front's
+ * gauges; of a capture the first front's.
+ */
+void segment_front_total(
+	const struct segment *segment, struct front_counters *out);
 struct engine_counters *segment_engine_counters(
 	const struct segment *segment, uint32_t rank);
 

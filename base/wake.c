@@ -3,16 +3,12 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <stddef.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/wake.h"
-
-uint32_t wake_word(const struct wake *wake)
-{
-	return __atomic_load_n(&wake->word, __ATOMIC_SEQ_CST);
-}
 
 uint32_t wake_arm(struct wake *wake)
 {
@@ -43,7 +39,7 @@ void wake_disarm(struct wake *wake)
 	__atomic_store_n(&wake->asleep, 0, __ATOMIC_RELAXED);
 }
 
-void wake_post(struct wake *wake)
+void wake_ring(struct wake *wake, int bell_fd)
 {
 	int saved = errno;
 
@@ -53,7 +49,17 @@ void wake_post(struct wake *wake)
 	 * of its next sleep, on a word that has our post in it already: then
 	 * nobody would wake it for the next post.
 	 */
-	if (__atomic_load_n(&wake->asleep, __ATOMIC_SEQ_CST))
-		syscall(SYS_futex, &wake->word, FUTEX_WAKE, 1, NULL, NULL, 0);
+	if (__atomic_load_n(&wake->asleep, __ATOMIC_SEQ_CST)) {
+		if (bell_fd >= 0)
+			(void)eventfd_write(bell_fd, 1);
+		else
+			syscall(SYS_futex, &wake->word, FUTEX_WAKE, 1, NULL,
+				NULL, 0);
+	}
 	errno = saved;
+}
+
+void wake_post(struct wake *wake)
+{
+	wake_ring(wake, -1);
 }

@@ -15,9 +15,10 @@
  *        it does not sleep.
  * Trust: the word is a hint. A process gone wrong can wake a role too often
  *        or never; the sleeper's `until` bounds the latter.
- * Threads: one sleeps (wake_arm to wake_disarm), any number post. Where the
- *        one sleeps on something else as well, a second thread may do its
- *        waiting and hand the wake on (dataplane/front_waker.c).
+ * Bell:  a role that also waits for sockets cannot wait for the word. It waits
+ *        for an eventfd, its bell, and others call wake_ring() with theirs of
+ *        it; arming and disarming are the same.
+ * Threads: one sleeps (wake_arm to wake_disarm), any number post.
  */
 #ifndef HEDDLE_BASE_WAKE_H
 #define HEDDLE_BASE_WAKE_H
@@ -32,9 +33,6 @@ struct wake {
 	uint32_t asleep; /* the sleeper's mark: it is about to wait */
 };
 
-/* The word as it is now. */
-uint32_t wake_word(const struct wake *wake);
-
 /* Say that a wait may follow; returns the word to wait on. */
 uint32_t wake_arm(struct wake *wake);
 
@@ -45,5 +43,8 @@ void wake_disarm(struct wake *wake);
 
 /* There is something to do. Async-signal-safe. */
 void wake_post(struct wake *wake);
+
+/* The same to a role that sleeps on its bell, an eventfd; -1: wake_post(). */
+void wake_ring(struct wake *wake, int bell_fd);
 
 #endif

@@ -6,15 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/arguments.h"
 #include "bench/dataplane.h"
 #include "bench/dataplane_private.h"
 
-static const struct {
-	const char *name;
-	int (*run)(struct dataplane_session *s);
-} parts[] = {{"cost", dataplane_part_cost}, {"exact", dataplane_part_exact},
-	{"idle", dataplane_part_idle}, {"attack", dataplane_part_attack},
-	{"soak", dataplane_part_soak}};
+#define COUNT_MAX 1000000
+
+static const char *const part_names[] = {
+	"cost", "exact", "idle", "attack", "soak", NULL};
+static int (*const parts[])(struct dataplane_session *s) = {dataplane_part_cost,
+	dataplane_part_exact, dataplane_part_idle, dataplane_part_attack,
+	dataplane_part_soak};
 
 #define PART_COUNT (sizeof(parts) / sizeof(parts[0]))
 
@@ -65,33 +67,6 @@ static void usage(FILE *out)
 		"measurement.\n");
 }
 
-static bool parse_parts(char *text, uint32_t *out)
-{
-	char *name;
-
-	*out = 0;
-	while ((name = strsep(&text, ","))) {
-		uint32_t found = 0;
-
-		for (size_t i = 0; i < PART_COUNT; i++)
-			if (strcmp(name, parts[i].name) == 0)
-				found = 1u << i;
-		if (!found)
-			return false;
-		*out |= found;
-	}
-	return true;
-}
-
-static bool parse_count(const char *text, uint32_t *out)
-{
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
-
-	*out = (uint32_t)value;
-	return *text >= '1' && *text <= '9' && *end == '\0' && value <= 1000000;
-}
-
 static bool parse_streams(char *text, struct dataplane_session *s)
 {
 	const uint32_t room = sizeof(s->streams) / sizeof(s->streams[0]);
@@ -100,7 +75,8 @@ static bool parse_streams(char *text, struct dataplane_session *s)
 	s->stream_count = 0;
 	while ((name = strsep(&text, ",")))
 		if (s->stream_count == room ||
-			!parse_count(name, &s->streams[s->stream_count++]))
+			!argument_count(name, COUNT_MAX,
+				&s->streams[s->stream_count++]))
 			return false;
 	return true;
 }
@@ -115,9 +91,14 @@ static bool parse_number(const char *text, double least, double *out)
 
 static bool parse_veth(char *text, struct dataplane_place *place)
 {
-	place->nic = strsep(&text, ",");
-	place->wire = text;
-	return place->nic[0] && text && text[0];
+	char *comma = strchr(text, ',');
+
+	if (!comma || comma == text || !comma[1])
+		return false;
+	*comma = '\0';
+	place->nic = text;
+	place->wire = comma + 1;
+	return true;
 }
 
 static bool parse_option(struct dataplane_session *s, int id, char *text)
@@ -127,7 +108,7 @@ static bool parse_option(struct dataplane_session *s, int id, char *text)
 		s->place.model = text;
 		return true;
 	case 'p':
-		return parse_parts(text, &s->parts);
+		return argument_parts(text, part_names, &s->parts);
 	case 'v':
 		return parse_veth(text, &s->place);
 	case 's':
@@ -139,13 +120,13 @@ static bool parse_option(struct dataplane_session *s, int id, char *text)
 	case 'T':
 		return parse_number(text, 0.3, &s->soak_seconds);
 	case 'e':
-		return parse_count(text, &s->exact);
+		return argument_count(text, COUNT_MAX, &s->exact);
 	case 'i':
-		return parse_count(text, &s->idle);
+		return argument_count(text, COUNT_MAX, &s->idle);
 	case 'm':
-		return parse_count(text, &s->many);
+		return argument_count(text, COUNT_MAX, &s->many);
 	case 'k':
-		return parse_count(text, &s->soak_streams);
+		return argument_count(text, COUNT_MAX, &s->soak_streams);
 	case 'd':
 		s->seed = strtoull(text, NULL, 0);
 		return s->seed > 0;
@@ -212,8 +193,8 @@ static int run_parts(struct dataplane_session *s)
 		if (!(s->parts & 1u << i))
 			continue;
 		if (!s->quiet)
-			fprintf(stderr, "%s\n", parts[i].name);
-		rc = parts[i].run(s);
+			fprintf(stderr, "%s\n", part_names[i]);
+		rc = parts[i](s);
 	}
 	report_print_table(&s->report, stdout);
 	if (rc == 0 && !s->quiet)

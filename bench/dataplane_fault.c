@@ -167,7 +167,8 @@ static void fault_frame_send(struct dataplane_wire *wire, size_t length)
 	/* It is the one that was given before, until it is sent. */
 	uint8_t *frame = f->below->frame_get(f->below);
 	enum dataplane_fault fault = draw(f, frame, length, in_rates);
-	struct net_frame late = {frame, length, true};
+	struct net_frame late = {
+		.bytes = frame, .length = length, .checksum_good = true};
 	uint8_t copy[DATAPLANE_WIRE_FRAME_BYTES];
 
 	if (fault == FAULT_LATE && !make_late(f, f->in, &f->in_late, &late))
@@ -216,7 +217,9 @@ static uint32_t receive_late(
 	while (count < room && (l = next_due(f, f->out, f->out_late))) {
 		l->given = true;
 		f->given_count++;
-		out[count++] = (struct net_frame){l->bytes, l->length, true};
+		out[count++] = (struct net_frame){.bytes = l->bytes,
+			.length = l->length,
+			.checksum_good = true};
 	}
 	return count;
 }

@@ -61,7 +61,9 @@ static uint32_t packet_receive(
 			    TP_STATUS_USER))
 			break;
 		out[count++] = (struct net_frame){
-			(const uint8_t *)h + h->tp_mac, h->tp_snaplen, true};
+			.bytes = (const uint8_t *)h + h->tp_mac,
+			.length = h->tp_snaplen,
+			.checksum_good = true};
 		p->next++;
 		p->lent++;
 	}

@@ -45,8 +45,10 @@ static uint32_t ring_receive(
 		RTE_MIN(max, (uint32_t)FREE_COUNT), NULL);
 	for (uint32_t i = 0; i < r->received_count; i++)
 		out[i] = (struct net_frame){
-			rte_pktmbuf_mtod(r->received[i], const uint8_t *),
-			r->received[i]->data_len, true};
+			.bytes = rte_pktmbuf_mtod(
+				r->received[i], const uint8_t *),
+			.length = r->received[i]->data_len,
+			.checksum_good = true};
 	return r->received_count;
 }
 

@@ -51,8 +51,10 @@ static uint32_t memif_receive(
 		(uint16_t)RTE_MIN(max, (uint32_t)DATAPLANE_WIRE_BURST));
 	for (uint32_t i = 0; i < m->received_count; i++)
 		out[i] = (struct net_frame){
-			rte_pktmbuf_mtod(m->received[i], const uint8_t *),
-			m->received[i]->data_len, true};
+			.bytes = rte_pktmbuf_mtod(
+				m->received[i], const uint8_t *),
+			.length = m->received[i]->data_len,
+			.checksum_good = true};
 	return m->received_count;
 }
 

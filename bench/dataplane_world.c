@@ -74,7 +74,7 @@ static void set_link(
 		setup->device);
 	link->prefix4_bits = 16;
 	memcpy(link->ip4, &address, 4);
-	link->core = -1;
+	link->cores[0] = -1;
 	link->spin_ns = LONG_NS;
 	link->sleep_ns = NS_PER_MS;
 }
@@ -150,7 +150,8 @@ static int make_segment(const struct dataplane_world_setup *setup,
 	const struct segment_shape shape = {.slot_count = slots,
 		.page_count = slots * (pages + 1),
 		.ring_count = power_of_two(2 * ROW_COUNT),
-		.rank_count = world->engine_count};
+		.rank_count = world->engine_count,
+		.front_count = 1};
 
 	return segment_create(&shape, &world->segment, &world->segment_fd, err);
 }

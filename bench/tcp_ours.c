@@ -57,8 +57,9 @@ static void input(struct tcp_ours *o)
 	struct net_frame frames[NET_BURST_COUNT_MAX];
 
 	for (uint32_t i = 0; i < o->in_count; i++)
-		frames[i] = (struct net_frame){
-			o->in[i].bytes, TCP_FRAME_BYTES, true};
+		frames[i] = (struct net_frame){.bytes = o->in[i].bytes,
+			.length = TCP_FRAME_BYTES,
+			.checksum_good = true};
 	net_input_burst(o->net, frames, o->in_count, o->now);
 	o->in_count = 0;
 }

@@ -200,11 +200,24 @@ static void go_on_dropping(
 	registry_free(adapters, instance);
 }
 
+/* What every front has seen. */
+static uint64_t seen_by_all(const struct adapters *adapters)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (uint32_t i = 0; i < adapters->segment->shape.front_count; i++) {
+		uint64_t seen = __atomic_load_n(
+			&adapters->table->seen[i], __ATOMIC_ACQUIRE);
+
+		least = seen < least ? seen : least;
+	}
+	return least;
+}
+
 static void go_on_instance(
 	struct adapters *adapters, struct adapters_instance *instance)
 {
-	uint64_t seen =
-		__atomic_load_n(&adapters->table->seen, __ATOMIC_ACQUIRE);
+	uint64_t seen = seen_by_all(adapters);
 
 	if (instance->phase == ADAPTERS_LOADING &&
 		all_resident(adapters, instance)) {

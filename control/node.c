@@ -235,13 +235,27 @@ static void become_ready(struct node *node, struct mono now)
 		node->setup.front.model.name[0]);
 }
 
+/* Of the front that has beaten least lately. */
+static uint64_t fronts_beaten_ns(const struct node *node)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (uint32_t i = 0; i < node->segment.shape.front_count; i++) {
+		const struct segment view = segment_view(&node->segment, i);
+		uint64_t beaten = __atomic_load_n(
+			&segment_beat(&view, ROLE_INDEX_FRONT)->beat_ns,
+			__ATOMIC_RELAXED);
+
+		least = beaten < least ? beaten : least;
+	}
+	return least;
+}
+
 static void beat(struct node *node, struct mono now)
 {
 	struct role_beat *own =
 		segment_beat(&node->segment, ROLE_INDEX_CONTROL);
-	const struct role_beat *front =
-		segment_beat(&node->segment, ROLE_INDEX_FRONT);
-	uint64_t beaten = __atomic_load_n(&front->beat_ns, __ATOMIC_RELAXED);
+	uint64_t beaten = fronts_beaten_ns(node);
 
 	__atomic_store_n(&own->pid, (uint32_t)getpid(), __ATOMIC_RELAXED);
 	__atomic_store_n(&own->beat_ns, now.ns, __ATOMIC_RELAXED);

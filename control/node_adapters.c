@@ -162,7 +162,11 @@ void node_adapters_tick(struct node *node)
 		return;
 	adapters_turn(node->adapters);
 	/* It says what it has seen at its next turn. */
-	wake_post(segment_wake(&node->segment, ROLE_INDEX_FRONT));
+	for (uint32_t i = 0; i < node->segment.shape.front_count; i++) {
+		const struct segment view = segment_view(&node->segment, i);
+
+		segment_ring_bell(&view);
+	}
 }
 
 void node_adapters_heard(struct node *node, const struct node_role *role,

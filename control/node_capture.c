@@ -37,10 +37,12 @@ static const char *state_name(const struct capture_counters *c, uint64_t serial)
 static json_t *show(const struct node *node)
 {
 	const struct node_capture *own = &node->capture;
-	const struct capture_counters *c =
-		&segment_front_counters(&node->segment)->capture;
-	const char *state = state_name(c, own->serial);
+	struct front_counters all;
+	const struct capture_counters *c = &all.capture;
+	const char *state;
 
+	segment_front_total(&node->segment, &all);
+	state = state_name(c, own->serial);
 	if (own->serial == 0)
 		return json_pack("{s:s}", "state", state);
 	return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I}", "state", state, "file",

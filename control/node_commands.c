@@ -166,10 +166,9 @@ static uint64_t sum(const uint64_t *counters, uint32_t count)
 	return total;
 }
 
-static void stat_front(const struct node *node, json_t *out)
+static void stat_front(
+	const struct node *node, const struct front_counters *c, json_t *out)
 {
-	const struct front_counters *c = segment_front_counters(&node->segment);
-
 	put_count(out, "connections", counter_read(&c->connections_open));
 	put_count(
 		out, "connections_total", counter_read(&c->connections_total));
@@ -190,6 +189,11 @@ static void stat_front(const struct node *node, json_t *out)
 	put(out, "inter_token", node_latency_json(&c->inter_token));
 	put(out, "end_to_end", node_latency_json(&c->end_to_end));
 	put(out, "token_to_socket", node_latency_json(&c->token_to_socket));
+	put(out, "poll", node_poll_json(node, &c->poll));
+	if (node->segment.shape.front_count > 1)
+		put(out, "loops", node_loops_json(node));
+	if (node->setup.front.polled)
+		put(out, "nic", node_nic_json(&c->nic));
 }
 
 static void stat_engines(const struct node *node, json_t *out)
@@ -212,15 +216,14 @@ static void stat_engines(const struct node *node, json_t *out)
 static void stat(
 	const struct node *node, bool json, struct command_answer *answer)
 {
+	struct front_counters counters;
 	size_t length = 0;
 	FILE *out;
 
 	answer->json = json_object();
 	stat_engines(node, answer->json);
-	stat_front(node, answer->json);
-	put(answer->json, "poll", node_poll_json(node));
-	if (node->setup.front.polled)
-		put(answer->json, "nic", node_nic_json(node));
+	segment_front_total(&node->segment, &counters);
+	stat_front(node, &counters, answer->json);
 	if (json)
 		return;
 	out = open_memstream(&answer->text, &length);

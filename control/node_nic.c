@@ -84,6 +84,48 @@ static int set_gateway(
 	return 0;
 }
 
+static int parse_core(const char *text, int32_t *out, struct error *err)
+{
+	char *end;
+	unsigned long core = strtoul(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || *end != '\0' ||
+		core >= CPU_SETSIZE)
+		return error_set(err, EINVAL,
+			"\"%.32s\" is no processor: 0 to %d", text,
+			CPU_SETSIZE - 1);
+	*out = (int32_t)core;
+	return 0;
+}
+
+/* One for each queue: two loops that poll on one core would halve each. */
+static int set_cores(struct stream_nic_link *link,
+	const struct option_value *list, struct error *err)
+{
+	uint32_t count = link->port.queue_count;
+
+	for (uint32_t i = 0; i < NIC_QUEUE_COUNT_MAX; i++)
+		link->cores[i] = -1;
+	if (list->count == 0)
+		return 0;
+	if (list->count != count)
+		return error_set(err, EINVAL,
+			"%u processors for nic-queues: %u; each queue has one",
+			list->count, count);
+	for (uint32_t i = 0; i < count; i++) {
+		int rc = parse_core(list->items[i], &link->cores[i], err);
+
+		for (uint32_t k = 0; rc == 0 && k < i; k++)
+			if (link->cores[k] == link->cores[i])
+				rc = error_set(err, EINVAL,
+					"processor %d is given twice",
+					link->cores[i]);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 static int set_link(const struct options *options, struct stream_nic_link *link,
 	struct error *err)
 {
@@ -108,11 +150,9 @@ static int set_link(const struct options *options, struct stream_nic_link *link,
 	*link = (struct stream_nic_link){
 		.port.mtu_bytes =
 			(uint32_t)options_number(options, OPTION_NIC_MTU),
+		.port.queue_count =
+			(uint32_t)options_number(options, OPTION_NIC_QUEUES),
 		.vlan = (uint16_t)options_number(options, OPTION_NIC_VLAN),
-		.core = options_is_set(options, OPTION_NIC_CORE)
-				? (int32_t)options_number(
-					  options, OPTION_NIC_CORE)
-				: -1,
 		.spin_ns = options_number(options, OPTION_NIC_SPIN),
 		.sleep_ns = options_number(options, OPTION_NIC_SLEEP),
 	};
@@ -124,6 +164,8 @@ static int set_link(const struct options *options, struct stream_nic_link *link,
 	for (uint32_t i = 0; i < way->count; i++)
 		if (set_gateway(link, way->items[i], err))
 			return wrong(OPTION_NIC_GATEWAY, err);
+	if (set_cores(link, &options->value[OPTION_NIC_CORE], err))
+		return wrong(OPTION_NIC_CORE, err);
 	return 0;
 }
 
@@ -258,6 +300,21 @@ static void check_interface(
 	close(fd);
 }
 
+/* The kernel would give frames to queues that nobody looks at. */
+static void check_pairs(
+	struct lacks *l, const struct stream_nic_link *link, const char *device)
+{
+	uint32_t queues = link->port.queue_count;
+	char pairs[16];
+
+	if (argument_of(device, "qpairs", pairs, sizeof(pairs)) &&
+		strtoul(pairs, NULL, 10) != queues)
+		lack(l,
+			"qpairs=%s is not nic-queues: %u; without qpairs it "
+			"has as many",
+			pairs, queues);
+}
+
 static void check_raw_socket(struct lacks *l)
 {
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -366,6 +423,7 @@ static void check_device(
 	if (strncmp(device, "net_af_packet", 13) == 0 ||
 		strncmp(device, "net_af_xdp", 10) == 0) {
 		check_interface(l, link, device);
+		check_pairs(l, link, device);
 		check_raw_socket(l);
 	} else if (strncmp(device, "net_tap", 7) == 0) {
 		check_tap(l);
@@ -385,7 +443,8 @@ static int check_machine(const struct stream_nic_link *link, struct error *err)
 	check_device(&l, link, device);
 	if (standby[0])
 		check_device(&l, link, standby);
-	check_core(&l, link->core);
+	for (uint32_t i = 0; i < link->port.queue_count; i++)
+		check_core(&l, link->cores[i]);
 	if (l.used == 0)
 		return 0;
 	return error_set(err, ENOTSUP, "nic-device: %s%s%s: %s", device,

@@ -34,10 +34,8 @@ static void put_count(json_t *object, const char *key, const uint64_t *counter)
 	put(object, key, json_integer((json_int_t)counter_read(counter)));
 }
 
-json_t *node_poll_json(const struct node *node)
+json_t *node_poll_json(const struct node *node, const struct poll_counters *c)
 {
-	const struct poll_counters *c =
-		&segment_front_counters(&node->segment)->poll;
 	json_t *out = json_object();
 
 	put(out, "backend",
@@ -61,10 +59,27 @@ json_t *node_poll_json(const struct node *node)
 	return out;
 }
 
-json_t *node_nic_json(const struct node *node)
+static const struct poll_counters *loop_counters(
+	const struct node *node, uint32_t index)
 {
-	const struct nic_counters *c =
-		&segment_front_counters(&node->segment)->nic;
+	const struct segment view = segment_view(&node->segment, index);
+	const struct front_counters *counters = segment_front_counters(&view);
+
+	return &counters->poll;
+}
+
+json_t *node_loops_json(const struct node *node)
+{
+	json_t *out = json_array();
+
+	for (uint32_t i = 0; i < node->segment.shape.front_count; i++)
+		(void)json_array_append_new(
+			out, node_poll_json(node, loop_counters(node, i)));
+	return out;
+}
+
+json_t *node_nic_json(const struct nic_counters *c)
+{
 	json_t *out = json_object();
 
 	put_count(out, "ports", &c->port_count);
@@ -98,16 +113,12 @@ static void print_histogram(
 	putc('\n', out);
 }
 
-void node_poll_table(const struct node *node, FILE *out)
+static void loop_table(const struct poll_counters *c, FILE *out)
 {
-	const struct poll_counters *c =
-		&segment_front_counters(&node->segment)->poll;
 	double all = ms(&c->slept_ns_total);
 
 	for (int i = 0; i < POLL_STAGE_COUNT; i++)
 		all += ms(&c->stage_ns_total[i]);
-	fprintf(out, "the dataplane's loop (nic: %s)\n",
-		node->setup.front.polled ? "dpdk" : "kernel");
 	fprintf(out, "  turns    %12llu: %llu busy, %llu empty, %llu bursts\n",
 		(unsigned long long)counter_read(&c->turns_total),
 		(unsigned long long)counter_read(&c->busy_turns_total),
@@ -121,4 +132,19 @@ void node_poll_table(const struct node *node, FILE *out)
 	print_histogram(out, "wake-up", &c->wake);
 	fprintf(out, "  idle     %12.3f s, %.2f %% of a core\n",
 		ms(&c->idle_ns_total) / 1e3, idle_percent(c));
+}
+
+void node_poll_table(const struct node *node, FILE *out)
+{
+	uint32_t count = node->segment.shape.front_count;
+	const char *nic = node->setup.front.polled ? "dpdk" : "kernel";
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (count == 1)
+			fprintf(out, "the dataplane's loop (nic: %s)\n", nic);
+		else
+			fprintf(out, "loop %u of the dataplane (nic: %s)\n", i,
+				nic);
+		loop_table(loop_counters(node, i), out);
+	}
 }

@@ -140,9 +140,10 @@ void node_capture_lost(struct node *node);
 
 /* --- node_poll.c ---------------------------------------------------------------- */
 
-/* Of the dataplane's loop; of a port of our own. */
-json_t *node_poll_json(const struct node *node);
-json_t *node_nic_json(const struct node *node);
+/* Of the dataplane's loops together, or of one; of a port of our own. */
+json_t *node_poll_json(const struct node *node, const struct poll_counters *c);
+json_t *node_loops_json(const struct node *node);
+json_t *node_nic_json(const struct nic_counters *c);
 void node_poll_table(const struct node *node, FILE *out);
 
 /* --- node_commands.c ------------------------------------------------------------ */

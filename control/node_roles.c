@@ -13,11 +13,13 @@
 
 #include "control/node_private.h"
 
-/* Descriptors that a role inherits: listeners, texts, TLS, two more; or a
- * model's files, its pages, two more. */
-#define FRONT_INHERITED_MAX (FRONT_LISTENER_COUNT_MAX + 7)
-#define INHERITED_MAX (MODEL_FILE_COUNT_MAX + 6)
-_Static_assert(FRONT_INHERITED_MAX <= INHERITED_MAX, "room for both");
+/* Descriptors that a role inherits: the fronts' bells and two more; listeners,
+ * texts, TLS; or a model's files, its pages. */
+#define COMMON_INHERITED_MAX (FRONT_COUNT_MAX + 2)
+#define FRONT_INHERITED_MAX (FRONT_LISTENER_COUNT_MAX + 5)
+#define INHERITED_MAX (MODEL_FILE_COUNT_MAX + 4 + COMMON_INHERITED_MAX)
+_Static_assert(FRONT_INHERITED_MAX + COMMON_INHERITED_MAX <= INHERITED_MAX,
+	"room for both");
 
 /* Lives in a row without a step, after which a rank's requests are failed:
  * one of them may be what ends it. */
@@ -126,6 +128,8 @@ static uint32_t inherited(
 	uint32_t count = 0;
 
 	fds[count++] = node->segment_fd;
+	for (uint32_t i = 0; i < node->segment.shape.front_count; i++)
+		fds[count++] = setup->bell_fds[i];
 	if (setup->kind == ROLE_CPU_ENGINE)
 		return count + inherited_model(setup, fds + count);
 	if (setup->kind != ROLE_FRONT)
@@ -163,6 +167,11 @@ static struct role_setup *make_setup(
 	setup->cpu_count = node->setup.cpu_count;
 	setup->serve.thread_count = node->setup.serve.thread_count;
 	setup->segment_fd = node->segment_fd;
+	_Static_assert(
+		sizeof(setup->bell_fds) == sizeof(node->segment.bell_fds),
+		"as many");
+	memcpy(setup->bell_fds, node->segment.bell_fds,
+		sizeof(setup->bell_fds));
 	setup->channel_fd = channel;
 	setup->log_level =
 		(uint32_t)options_number(node->options, OPTION_LOG_LEVEL);
@@ -195,11 +204,23 @@ static int watch(const struct node *node, const struct node_role *role,
 	return 0;
 }
 
-/* Before its process exists nobody else writes the beat. */
-static void reset_beat(const struct node *node, const struct node_role *role)
+/* Beats of a role: the dataplane has one for each front. */
+static uint32_t beat_count(
+	const struct node *node, const struct node_role *role)
 {
-	struct role_beat *beat = segment_beat(&node->segment, role->index);
+	return role->kind == ROLE_FRONT ? node->segment.shape.front_count : 1;
+}
 
+static struct role_beat *beat_of(
+	const struct node *node, const struct node_role *role, uint32_t at)
+{
+	const struct segment view = segment_view(&node->segment, at);
+
+	return segment_beat(&view, role->index);
+}
+
+static void reset_beat(struct role_beat *beat)
+{
 	__atomic_store_n(&beat->life, beat->life + 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&beat->pid, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&beat->pending, 0, __ATOMIC_RELAXED);
@@ -227,7 +248,9 @@ static int spawn(struct node *node, struct node_role *role, int channel,
 	count = inherited(node, setup, fds);
 	fds[count++] = channel;
 	assert(count <= INHERITED_MAX);
-	reset_beat(node, role);
+	/* Before its process exists nobody else writes them. */
+	for (uint32_t i = 0; i < beat_count(node, role); i++)
+		reset_beat(beat_of(node, role, i));
 	rc = role_spawn(setup, fds, count, &role->pid, &role->pidfd, err);
 	if (role->kind == ROLE_CPU_ENGINE)
 		close_model(&setup->model);
@@ -300,12 +323,16 @@ static void close_rank(const struct node *node, const struct node_role *role)
 	};
 
 	close_slots(node, role->rank);
-	if (!ring_push(segment_control_ring(segment, ROLE_INDEX_FRONT),
-		    segment->shape.ring_count, &message))
-		log_error("the dataplane does not read: it was not told that "
-			  "rank %u died",
-			role->rank);
-	wake_post(segment_wake(segment, ROLE_INDEX_FRONT));
+	for (uint32_t i = 0; i < segment->shape.front_count; i++) {
+		const struct segment view = segment_view(segment, i);
+
+		if (!ring_push(segment_control_ring(&view, ROLE_INDEX_FRONT),
+			    segment->shape.ring_count, &message))
+			log_error("the dataplane does not read: it was not "
+				  "told that rank %u died",
+				role->rank);
+		segment_ring_bell(&view);
+	}
 }
 
 /*
@@ -365,7 +392,6 @@ static void plan_restart(struct node_role *role, uint64_t now_ns)
 
 void node_role_ended(struct node *node, struct node_role *role)
 {
-	struct role_beat *beat = segment_beat(&node->segment, role->index);
 	bool expected =
 		node->state == NODE_ENDING ||
 		(node->state == NODE_DRAINING && role->kind == ROLE_FRONT);
@@ -381,7 +407,9 @@ void node_role_ended(struct node *node, struct node_role *role)
 	unwatch(node, role);
 	role->pid = 0;
 	role->ready = false;
-	__atomic_store_n(&beat->state, (uint32_t)BEAT_DEAD, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < beat_count(node, role); i++)
+		__atomic_store_n(&beat_of(node, role, i)->state,
+			(uint32_t)BEAT_DEAD, __ATOMIC_RELEASE);
 	if (role->kind == ROLE_FRONT)
 		node_capture_lost(node);
 	if (expected) {
@@ -456,13 +484,14 @@ void node_roles_kill(struct node *node)
 
 static void see_ready(struct node *node, struct node_role *role)
 {
-	const struct role_beat *beat =
-		segment_beat(&node->segment, role->index);
-	uint32_t state = __atomic_load_n(&beat->state, __ATOMIC_ACQUIRE);
 	char name[32];
 
-	if (!role->pid || role->ready || state != BEAT_READY)
+	if (!role->pid || role->ready)
 		return;
+	for (uint32_t i = 0; i < beat_count(node, role); i++)
+		if (__atomic_load_n(&beat_of(node, role, i)->state,
+			    __ATOMIC_ACQUIRE) != BEAT_READY)
+			return;
 	role->ready = true;
 	role->last_end[0] = '\0';
 	if (role->start_count > 1)

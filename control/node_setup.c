@@ -198,6 +198,7 @@ static int set_shape(const struct options *options, struct segment_shape *shape,
 		.page_count = small(options, OPTION_PAGES),
 		.ring_count = small(options, OPTION_RING),
 		.rank_count = options->value[OPTION_DEVICE].count,
+		.front_count = small(options, OPTION_NIC_QUEUES),
 	};
 	if (!is_power_of_two(shape->ring_count))
 		return error_set(err, EINVAL, "ring: %u is no power of two",
@@ -334,6 +335,24 @@ static int open_text(const struct options *options, struct node_setup *setup,
 	return 0;
 }
 
+/* A loop's share holds something. */
+static int check_loops(const struct segment_shape *shape,
+	const struct front_setup *front, struct error *err)
+{
+	uint32_t loops = shape->front_count;
+
+	/* Beside a polled port one is kept for sockets. */
+	uint32_t each = front->polled ? 2 : 1;
+
+	if (front->limits.connection_count < each * loops)
+		return error_set(err, EINVAL,
+			"nic-queues: %u loops share %u connections: each needs "
+			"%s",
+			loops, front->limits.connection_count,
+			each == 1 ? "one" : "two");
+	return 0;
+}
+
 static int open_all(const struct options *options, struct node_setup *setup,
 	struct error *err)
 {
@@ -370,6 +389,9 @@ static int open_all(const struct options *options, struct node_setup *setup,
 	set_limits(options, &front->limits);
 	set_null(options, setup);
 	front->text_worker_count = small(options, OPTION_TEXT_WORKERS);
+	rc = check_loops(&setup->shape, front, err);
+	if (rc)
+		return rc;
 	snprintf(front->version, sizeof(front->version), "%s", HEDDLE_VERSION);
 	if (getrandom(front->secret, sizeof(front->secret), 0) !=
 		sizeof(front->secret))

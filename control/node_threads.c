@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "control/node_threads.h"
+#include "dataplane/fronts.h"
 
 struct rank_thread {
 	struct node_threads *node;
@@ -22,7 +23,7 @@ struct node_threads {
 	const struct node_setup *setup; /* borrowed */
 	struct segment segment;
 	int segment_fd;
-	struct front *front;
+	struct fronts *fronts;
 	pthread_t front_thread;
 	bool front_started;
 	struct error front_err;
@@ -33,7 +34,7 @@ static void *run_front(void *arg)
 {
 	struct node_threads *node = arg;
 
-	(void)front_run(node->front, &node->front_err);
+	(void)fronts_run(node->fronts, &node->front_err);
 	return NULL;
 }
 
@@ -70,7 +71,7 @@ static int create_front(struct node_threads *node, struct error *err)
 				err, errno, "a listener: %s", strerror(errno));
 	}
 	if (rc == 0)
-		rc = front_create(copy, &node->segment, &node->front, err);
+		rc = fronts_create(copy, &node->segment, &node->fronts, err);
 	free(copy);
 	return rc;
 }
@@ -104,16 +105,24 @@ static int start_front(struct node_threads *node, struct error *err)
 	return 0;
 }
 
+static void wait_beat(const struct segment *segment, uint32_t role)
+{
+	const struct role_beat *beat = segment_beat(segment, role);
+
+	while (__atomic_load_n(&beat->state, __ATOMIC_ACQUIRE) != BEAT_READY)
+		usleep(1000);
+}
+
 static void wait_ready(const struct node_threads *node)
 {
-	uint32_t count = ROLE_INDEX_RANK0 + node->segment.shape.rank_count;
+	const struct segment_shape *shape = &node->segment.shape;
 
-	for (uint32_t i = ROLE_INDEX_FRONT; i < count; i++) {
-		const struct role_beat *beat = segment_beat(&node->segment, i);
+	for (uint32_t i = 0; i < shape->rank_count; i++)
+		wait_beat(&node->segment, ROLE_INDEX_RANK0 + i);
+	for (uint32_t i = 0; i < shape->front_count; i++) {
+		const struct segment view = segment_view(&node->segment, i);
 
-		while (__atomic_load_n(&beat->state, __ATOMIC_ACQUIRE) !=
-			BEAT_READY)
-			usleep(1000);
+		wait_beat(&view, ROLE_INDEX_FRONT);
 	}
 }
 
@@ -170,7 +179,7 @@ int node_threads_stop(struct node_threads *node, struct error *err)
 	if (!node)
 		return 0;
 	if (node->front_started) {
-		front_stop(node->front);
+		fronts_stop(node->fronts);
 		pthread_join(node->front_thread, NULL);
 	}
 	for (uint32_t i = 0; i < RANK_COUNT_MAX; i++) {
@@ -182,7 +191,7 @@ int node_threads_stop(struct node_threads *node, struct error *err)
 	if (rc == 0 && error_is_set(&node->front_err))
 		rc = error_set(
 			err, -node->front_err.code, "%s", node->front_err.text);
-	front_destroy(node->front);
+	fronts_destroy(node->fronts);
 	segment_detach(&node->segment);
 	if (node->segment_fd >= 0)
 		close(node->segment_fd);

@@ -153,9 +153,15 @@ static const struct option_spec specs[OPTION_ID_COUNT] = {
 		.max = NET_MTU_BYTES_MAX,
 		.value = "BYTES",
 		.help = "Largest packet on the port's network."},
-	[OPTION_NIC_CORE] = {"nic-core", OPTION_KIND_NUMBER,
-		.max = 1023,
+	[OPTION_NIC_QUEUES] = {"nic-queues", OPTION_KIND_NUMBER,
+		.initial = "1", .min = 1, .max = FRONT_COUNT_MAX,
 		.value = "N",
+		.help = "Loops of the dataplane, each a thread with its share "
+			"of connections, slots and pages, and its share of the "
+			"text workers, one at least. Over a polled port each "
+			"has a pair of its queues."},
+	[OPTION_NIC_CORE] = {"nic-core", OPTION_KIND_LIST,
+		.value = "N[,...]",
 		.help = "The processor for the thread that polls; without it "
 			"the scheduler chooses."},
 	[OPTION_NIC_SPIN] = {"nic-spin", OPTION_KIND_DURATION,

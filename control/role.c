@@ -16,6 +16,7 @@
 #include "control/role.h"
 #include "control/role_cores.h"
 #include "control/role_drop.h"
+#include "dataplane/fronts.h"
 
 /* --- in control: start one ---------------------------------------------------------- */
 
@@ -89,7 +90,7 @@ int role_spawn(const struct role_setup *setup, const int *fds, uint32_t count,
 struct role {
 	struct role_setup setup;
 	struct segment segment;
-	struct front *front; /* of the dataplane */
+	struct fronts *fronts; /* of the dataplane */
 	struct role_outbox *outbox;
 	struct engine_mail *mail; /* of an engine */
 	uint32_t stop; /* atomic; of an engine */
@@ -97,8 +98,8 @@ struct role {
 
 static void stop_role(struct role *role)
 {
-	if (role->front) {
-		front_stop(role->front);
+	if (role->fronts) {
+		fronts_stop(role->fronts);
 		return;
 	}
 	__atomic_store_n(&role->stop, 1, __ATOMIC_RELEASE);
@@ -117,11 +118,11 @@ static void reload_role(struct role *role, struct role_fds *fds)
 		error_set(&err, ENOMEM, "out of memory");
 	else
 		rc = role_setup_read(dup(fds->fd[0]), fresh, &err);
-	if (rc == 0 && role->front) {
+	if (rc == 0 && role->fronts) {
 		fresh->front.certificate_fd = fds->count > 1 ? fds->fd[1] : -1;
 		fresh->front.certificate_key_fd =
 			fds->count > 2 ? fds->fd[2] : -1;
-		front_reload(role->front, &fresh->front, &err);
+		fronts_reload(role->fronts, &fresh->front, &err);
 	}
 	free(fresh);
 	(void)role_send(role->setup.channel_fd, ROLE_RELOADED, err.text, NULL);
@@ -186,10 +187,10 @@ static void capture(struct role *role, const struct role_message *message,
 
 	if (fds->count == 1) {
 		fds->count = 0; /* it is taken */
-		answer.rc = front_capture_start(role->front, fds->fd[0],
+		answer.rc = fronts_capture_start(role->fronts, fds->fd[0],
 			message->bytes, message->id, &err);
 	} else {
-		answer.rc = front_capture_stop(role->front, &err);
+		answer.rc = fronts_capture_stop(role->fronts, &err);
 	}
 	snprintf(answer.text, sizeof(answer.text), "%s", err.text);
 	role_outbox_put(role->outbox, &answer);
@@ -211,10 +212,10 @@ static void *listen_to_control(void *arg)
 			reload_role(role, &fds);
 		else if (message.kind == ROLE_ADAPTER && role->mail)
 			take_command(role, &fds);
-		else if (message.kind == ROLE_ASK_ANSWER && role->front)
-			front_control_answer(role->front, message.id,
+		else if (message.kind == ROLE_ASK_ANSWER && role->fronts)
+			fronts_control_answer(role->fronts, message.id,
 				message.rc, message.text);
-		else if (message.kind == ROLE_CAPTURE && role->front)
+		else if (message.kind == ROLE_CAPTURE && role->fronts)
 			capture(role, &message, &fds);
 		role_fds_close(&fds);
 	}
@@ -251,7 +252,8 @@ static void note_start(struct role *role, uint32_t index)
 static struct role_cores cores_of(const struct role *role)
 {
 	return (struct role_cores){.rank_count = role->setup.cpu_count,
-		.thread_count = role->setup.serve.thread_count};
+		.thread_count = role->setup.serve.thread_count,
+		.loop_count = role->segment.shape.front_count};
 }
 
 static void keep_to(const cpu_set_t *own)
@@ -271,7 +273,7 @@ static void take_front_cores(const struct role *role)
 		keep_to(&own);
 }
 
-/* Its other threads may be anywhere in the part. */
+/* Its other threads may be anywhere in the part, but see lane_cores.h. */
 static void take_rank_cores(struct role *role)
 {
 	struct role_setup *setup = &role->setup;
@@ -295,20 +297,20 @@ static int run_front(struct role *role, struct error *err)
 	note_start(role, ROLE_INDEX_FRONT);
 	/* Before there are threads, which inherit it. */
 	take_front_cores(role);
-	rc = front_create(
-		&role->setup.front, &role->segment, &role->front, err);
+	rc = fronts_create(
+		&role->setup.front, &role->segment, &role->fronts, err);
 	if (rc)
 		return rc;
-	front_set_control(
-		role->front, &(struct front_control){role, ask_control});
+	fronts_set_control(
+		role->fronts, &(struct front_control){role, ask_control});
 	rc = start_listening(role, err);
 	/* All is open, and all threads are there. */
 	if (rc == 0)
 		rc = role_drop(role->setup.uid, role->setup.gid, err);
 	if (rc == 0)
-		rc = front_run(role->front, err);
+		rc = fronts_run(role->fronts, err);
 	/* The file of a capture is whole. */
-	(void)front_capture_stop(role->front, NULL);
+	(void)fronts_capture_stop(role->fronts, NULL);
 	return rc;
 }
 
@@ -366,9 +368,12 @@ static int run(struct role *role, int setup_fd, struct error *err)
 		(enum log_target)role->setup.log_target,
 		(enum log_level)role->setup.log_level);
 	rc = segment_attach(role->setup.segment_fd, &role->segment, err);
-	if (rc == 0)
+	if (rc == 0) {
+		memcpy(role->segment.bell_fds, role->setup.bell_fds,
+			sizeof(role->segment.bell_fds));
 		rc = role->setup.kind == ROLE_FRONT ? run_front(role, err)
 						    : run_engine(role, err);
+	}
 	if (rc)
 		(void)role_send(
 			role->setup.channel_fd, ROLE_FAILED, err->text, NULL);

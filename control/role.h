@@ -48,6 +48,7 @@ struct role_setup {
 	uint32_t kind; /* enum role_kind */
 	uint32_t rank; /* of an engine */
 	int32_t segment_fd, channel_fd;
+	int bell_fds[FRONT_COUNT_MAX]; /* of the segment's fronts */
 	uint32_t log_level, log_target;
 	uint32_t uid, gid; /* whom the dataplane becomes once it has started */
 	struct front_setup front;

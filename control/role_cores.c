@@ -25,13 +25,25 @@ static uint32_t part_begin(uint32_t total, uint32_t count, uint32_t index)
 	return (uint32_t)(((uint64_t)index * total + count - 1) / count);
 }
 
+/* Of the dataplane's loops, those that run in one part. */
+static uint32_t part_loops(const struct role_cores *cores)
+{
+	uint32_t parts = cores->rank_count ? cores->rank_count : 1;
+
+	return cores->loop_count ? (cores->loop_count + parts - 1) / parts : 1;
+}
+
 uint32_t role_cores_compute(const struct role_cores *cores, uint32_t count)
 {
-	uint32_t threads = cores->thread_count;
+	uint32_t threads = cores->thread_count, spare, loops;
 
 	if (threads == 0 || threads >= count)
 		return count;
-	return threads + (count - threads) / 2;
+	spare = count - threads;
+	loops = part_loops(cores);
+	if (loops > spare)
+		loops = spare;
+	return count - (loops > spare - spare / 2 ? loops : spare - spare / 2);
 }
 
 bool role_cores_rank(const cpu_set_t *all, const struct role_cores *cores,

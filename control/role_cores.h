@@ -7,9 +7,13 @@
  * Rule:  ranks that compute share the cores out in parts, ascending, where
  *        there is one for each. Of a part whose rank has fewer threads than
  *        cores, the threads float over the first cores and the dataplane has
- *        the others: half of what is spare, at least one. Where a rank has a
- *        thread for each core, the dataplane has all but the first of its
- *        part: there the rank's own thread computes what no other takes off it.
+ *        the others: half of what is spare, and one at least for each loop of
+ *        the dataplane, as far as there are so many spare; the loops are
+ *        shared out over the parts. A load beside steps keeps to what the
+ *        threads do not have, too. Where a rank has a thread for each core,
+ *        the dataplane has all but the first of its part: there the rank's own
+ *        thread computes what no other takes off it. Its loops float over what
+ *        the dataplane has.
  * Limits: CPU_SETSIZE cores.
  */
 #ifndef HEDDLE_CONTROL_ROLE_CORES_H
@@ -19,9 +23,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Ranks that compute, and the threads of each; 0 = one per core. */
+/*
+ * Ranks that compute, and the threads of each; 0 = one per core. Loops of the
+ * dataplane; 0 = one.
+ */
 struct role_cores {
-	uint32_t rank_count, thread_count;
+	uint32_t rank_count, thread_count, loop_count;
 };
 
 /* The part of rank `index`; false: there is none of its own. */

@@ -41,7 +41,7 @@ _Static_assert(
 /* --- the ring ------------------------------------------------------------------- */
 
 static void copy_in(
-	struct capture *c, uint64_t at, const void *from, size_t length)
+	struct capture_tap *c, uint64_t at, const void *from, size_t length)
 {
 	size_t begin = at % CAPTURE_RING_BYTES;
 	size_t first = CAPTURE_RING_BYTES - begin;
@@ -53,7 +53,7 @@ static void copy_in(
 }
 
 static void copy_out(
-	const struct capture *c, uint64_t at, void *to, size_t length)
+	const struct capture_tap *c, uint64_t at, void *to, size_t length)
 {
 	size_t begin = at % CAPTURE_RING_BYTES;
 	size_t first = CAPTURE_RING_BYTES - begin;
@@ -64,12 +64,13 @@ static void copy_out(
 	memcpy((uint8_t *)to + first, c->ring, length - first);
 }
 
-void capture_put(
-	struct capture *c, const void *frame, size_t length, struct mono now)
+void capture_put(struct capture_tap *c, const void *frame, size_t length,
+	struct mono now)
 {
 	/* Pairs with the release in capture_start(): the ring is there. */
-	struct entry entry = {.serial = atomic_load_explicit(
-				      &c->serial, memory_order_acquire),
+	struct entry entry = {
+		.serial = atomic_load_explicit(
+			&c->capture->serial, memory_order_acquire),
 		.time_ns = now.ns,
 		.length = length};
 	uint64_t head = atomic_load_explicit(&c->head, memory_order_relaxed);
@@ -131,7 +132,8 @@ static int write_head(struct capture *c)
 }
 
 /* The entry whose frame lies at `at`. 1: there is no room for it. */
-static int take(struct capture *c, const struct entry *entry, uint64_t at)
+static int take(struct capture *c, const struct capture_tap *tap,
+	const struct entry *entry, uint64_t at)
 {
 	uint64_t ns = entry->time_ns + c->epoch_ns;
 	const struct pcap_frame head = {.seconds = (uint32_t)(ns / NS_PER_S),
@@ -146,8 +148,8 @@ static int take(struct capture *c, const struct entry *entry, uint64_t at)
 	if (BLOCK_BYTES - c->block_bytes < bytes)
 		rc = write_block(c);
 	memcpy(c->block + c->block_bytes, &head, sizeof(head));
-	copy_out(
-		c, at, c->block + c->block_bytes + sizeof(head), entry->length);
+	copy_out(tap, at, c->block + c->block_bytes + sizeof(head),
+		entry->length);
 	c->block_bytes += bytes;
 	c->written_bytes += bytes;
 	counter_add(&c->counters->frames, 1);
@@ -155,25 +157,34 @@ static int take(struct capture *c, const struct entry *entry, uint64_t at)
 }
 
 /* 0: all that was there; 1: the file is full; -errno. */
-static int drain(struct capture *c)
+static int drain_tap(struct capture *c, struct capture_tap *tap)
 {
 	/* Pairs with the release in capture_put(). */
-	uint64_t head = atomic_load_explicit(&c->head, memory_order_acquire);
-	uint64_t tail = atomic_load_explicit(&c->tail, memory_order_relaxed);
+	uint64_t head = atomic_load_explicit(&tap->head, memory_order_acquire);
+	uint64_t tail = atomic_load_explicit(&tap->tail, memory_order_relaxed);
 	int rc = 0;
 
 	while (rc == 0 && tail != head) {
 		struct entry entry;
 
-		copy_out(c, tail, &entry, sizeof(entry));
+		copy_out(tap, tail, &entry, sizeof(entry));
 		tail += sizeof(entry);
 		/* One of an earlier capture came as that one ended. */
 		if (entry.serial == c->own_serial)
-			rc = take(c, &entry, tail);
+			rc = take(c, tap, &entry, tail);
 		tail += entry.length;
 		/* Pairs with the acquire in capture_put(). */
-		atomic_store_explicit(&c->tail, tail, memory_order_release);
+		atomic_store_explicit(&tap->tail, tail, memory_order_release);
 	}
+	return rc;
+}
+
+static int drain(struct capture *c)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < c->tap_count; i++)
+		rc = drain_tap(c, &c->taps[i]);
 	return rc ? rc : write_block(c);
 }
 
@@ -221,15 +232,25 @@ static uint64_t epoch_ns(void)
 	       mono_now().ns;
 }
 
+static bool make_rings(struct capture *c)
+{
+	bool made = true;
+
+	for (uint32_t i = 0; i < c->tap_count; i++) {
+		if (!c->taps[i].ring)
+			c->taps[i].ring = malloc(CAPTURE_RING_BYTES);
+		made = made && c->taps[i].ring;
+	}
+	return made;
+}
+
 static int begin(struct capture *c, uint64_t serial, struct error *err)
 {
 	int rc;
 
-	if (!c->ring)
-		c->ring = malloc(CAPTURE_RING_BYTES);
 	if (!c->block)
 		c->block = malloc(BLOCK_BYTES);
-	if (!c->ring || !c->block)
+	if (!make_rings(c) || !c->block)
 		return error_set(err, ENOMEM, "no memory for a capture");
 	rc = write_head(c);
 	if (rc)
@@ -240,8 +261,9 @@ static int begin(struct capture *c, uint64_t serial, struct error *err)
 	atomic_store(&c->ending, false);
 	counter_set(&c->counters->serial, serial);
 	counter_set(&c->counters->frames, 0);
-	/* The loop's, which does not count now. */
-	counter_set(&c->counters->dropped, 0);
+	/* The loops', which do not count now. */
+	for (uint32_t i = 0; i < c->tap_count; i++)
+		counter_set(&c->taps[i].counters->dropped, 0);
 	counter_set(&c->counters->state, CAPTURE_RUNS);
 	rc = pthread_create(&c->thread, NULL, write_frames, c);
 	if (rc) {
@@ -292,18 +314,25 @@ int capture_stop(struct capture *c, struct error *err)
 	return rc;
 }
 
-int capture_create(struct capture_counters *counters, struct capture **out)
+int capture_create(struct capture_counters *const *counters, uint32_t count,
+	struct capture **out)
 {
 	struct capture *c = aligned_alloc(64, sizeof(*c));
 
+	assert(count > 0 && count <= FRONT_COUNT_MAX);
 	*out = c;
 	if (!c)
 		return -ENOMEM;
 	memset(c, 0, sizeof(*c));
-	c->counters = counters;
+	c->counters = counters[0];
+	c->tap_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		c->taps[i].capture = c;
+		c->taps[i].counters = counters[i];
+	}
 	pthread_mutex_init(&c->lock, NULL);
-	if (counter_read(&counters->state) == CAPTURE_RUNS)
-		counter_set(&counters->state, CAPTURE_FAILED);
+	if (counter_read(&c->counters->state) == CAPTURE_RUNS)
+		counter_set(&c->counters->state, CAPTURE_FAILED);
 	return 0;
 }
 
@@ -313,7 +342,8 @@ void capture_destroy(struct capture *c)
 		return;
 	(void)capture_stop(c, NULL);
 	pthread_mutex_destroy(&c->lock);
-	free(c->ring);
+	for (uint32_t i = 0; i < c->tap_count; i++)
+		free(c->taps[i].ring);
 	free(c->block);
 	free(c);
 }

@@ -148,14 +148,19 @@ static int start_workers(struct front *front, struct error *err)
 	return 0;
 }
 
-static void begin(struct front *front, const struct front_setup *setup,
-	const struct segment *segment)
+static void begin(struct front *front, struct front_group *group,
+	const struct front_setup *setup, const struct segment *segment)
 {
+	front->group = group;
+	front->body_bytes_max =
+		FRONT_BODY_TOTAL_BYTES / (group ? group->count : 1);
 	front->setup = *setup;
 	front->start_limits = setup->limits;
 	front->http_limits = (struct http_limits){setup->limits.header_bytes,
 		setup->limits.header_count, setup->limits.request_body_bytes};
 	front->segment = segment;
+	front->slot_share = segment_slot_share(segment);
+	front->page_share = segment_page_share(segment);
 	front->counters = segment_front_counters(segment);
 	counter_set(&front->counters->connections_open, 0);
 	front->beat = segment_beat(segment, ROLE_INDEX_FRONT);
@@ -168,7 +173,7 @@ static void begin(struct front *front, const struct front_setup *setup,
 	pthread_mutex_init(&front->asks.lock, NULL);
 }
 
-int front_create_over(const struct front_setup *setup,
+static int create(struct front_group *group, const struct front_setup *setup,
 	const struct segment *segment, front_opener *opener, struct front **out,
 	struct error *err)
 {
@@ -182,7 +187,7 @@ int front_create_over(const struct front_setup *setup,
 	if (!front)
 		return error_set(err, ENOMEM, "no memory for the dataplane");
 	memset(front, 0, sizeof(*front));
-	begin(front, setup, segment);
+	begin(front, group, setup, segment);
 	front_beat(front, BEAT_STARTING);
 	rc = allocate(front, err);
 	if (rc == 0)
@@ -195,14 +200,25 @@ int front_create_over(const struct front_setup *setup,
 		rc = front_open_streams(front, opener, err);
 	if (rc == 0)
 		rc = start_workers(front, err);
-	if (rc == 0)
-		rc = front_waker_start(front, err);
 	if (rc) {
 		front_destroy(front);
 		return rc;
 	}
 	*out = front;
 	return 0;
+}
+
+int front_create_over(const struct front_setup *setup,
+	const struct segment *segment, front_opener *opener, struct front **out,
+	struct error *err)
+{
+	return create(NULL, setup, segment, opener, out, err);
+}
+
+int front_create_in(struct front_group *group, const struct front_setup *setup,
+	const struct segment *view, struct front **out, struct error *err)
+{
+	return create(group, setup, view, stream_kernel_create, out, err);
 }
 
 int front_create(const struct front_setup *setup, const struct segment *segment,
@@ -227,7 +243,6 @@ void front_destroy(struct front *front)
 {
 	if (!front)
 		return;
-	front_waker_stop(front);
 	for (uint32_t i = 0; i < front->worker_started; i++)
 		while (!text_worker_try_stop(&front->workers[i].text)) {
 			front_notes_drop(front);
@@ -242,8 +257,10 @@ void front_destroy(struct front *front)
 		release_exchanges(front);
 	for (uint32_t i = 0; i < front->worker_started; i++)
 		text_worker_release(&front->workers[i].text);
-	chat_template_free(front->chat);
-	tokenizer_destroy(front->tok);
+	if (!front->borrows) {
+		chat_template_free(front->chat);
+		tokenizer_destroy(front->tok);
+	}
 	api_text_release(&front->page);
 	free(front->connections);
 	free(front->parsers);
@@ -310,20 +327,23 @@ static void wake_up(struct front *front)
 {
 	text_bell_clear(&front->bell);
 	wake_disarm(front->wake);
-	front_clock(front);
 }
 
 uint32_t front_turn(struct front *front, struct mono until)
 {
+	bool sleeps = until.ns > front->now_ns;
 	uint32_t work = 0;
 
-	if (until.ns > front->now_ns)
+	if (sleeps)
 		work = fall_asleep(front);
 	if (work > 0)
 		until.ns = front->now_ns;
 	work += front->loop.ops->poll(&front->loop, until);
-	wake_up(front);
+	if (sleeps)
+		wake_up(front);
+	front_clock(front);
 	work += front_rings_poll(front);
+	front_help(front);
 	work += front_notes_poll(front);
 	work += front_retry(front);
 	work += front_asks_poll(front);
@@ -358,6 +378,21 @@ static void stop_listening(struct front *front)
 	close_idle(front);
 }
 
+/* No request is open, here nor, as far as they have said, in another loop. */
+static bool all_quiet(const struct front *front)
+{
+	struct front_group *group = front->group;
+	bool quiet = front->exchange_used == 0;
+
+	if (!group)
+		return quiet;
+	__atomic_store_n(&group->open[front->segment->front],
+		front->exchange_used, __ATOMIC_RELAXED);
+	for (uint32_t i = 0; quiet && i < group->count; i++)
+		quiet = __atomic_load_n(&group->open[i], __ATOMIC_RELAXED) == 0;
+	return quiet;
+}
+
 /*
  * Turn until no request is open, and once we listen no more, no connection;
  * at most until `end_ns` or a second stop.
@@ -367,9 +402,10 @@ static void drain_until(struct front *front, uint64_t end_ns, bool patient)
 	uint32_t work = 0;
 
 	while (front->now_ns < end_ns && !(patient && stops(front) > 1)) {
-		if (front->exchange_used == 0 &&
-			(!front->ending ||
-				front->counters->connections_open == 0))
+		if (front->ending
+				? front->exchange_used == 0 &&
+					  front->counters->connections_open == 0
+				: all_quiet(front))
 			return;
 		work = front_turn(
 			front, (struct mono){wait_until(front, work)});

@@ -9,9 +9,10 @@
  *            token ring -> [text worker: detokenise, escape, frame]
  *                   -> stream
  *
- * Threads of the role: one network thread (streams, HTTP framing, rings,
- *        slots, timers), `text_worker_count` text workers, and one that wakes
- *        the network thread for other roles. A request belongs to one worker
+ * Several of them may serve side by side, each with its share: fronts.h.
+ *
+ * Threads: one network thread (streams, HTTP framing, rings, slots, timers) and
+ *        `text_worker_count` text workers. A request belongs to one worker
  *        for its life, so its tokens stay in order. The network thread
  *        allocates nothing per token, and sleeps when it has nothing to do.
  *

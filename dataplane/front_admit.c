@@ -62,15 +62,16 @@ static void count_need(const struct text_request *text, struct need *need)
 static int check_need(const struct front *front, const struct need *need,
 	uint32_t rank, struct api_error *error)
 {
-	const struct segment_shape *shape = &front->segment->shape;
-	uint32_t slots_left = shape->slot_count - front->slot_used;
+	uint32_t slots = front->slot_share.count;
+	uint32_t pages = front->page_share.count;
+	uint32_t slots_left = slots - front->slot_used;
 
-	if (need->slots > shape->slot_count || need->pages > shape->page_count)
+	if (need->slots > slots || need->pages > pages)
 		return api_fail(error, 400, NULL,
 			"the request needs %u slots and %llu pages; this "
 			"server has %u and %u",
-			need->slots, (unsigned long long)need->pages,
-			shape->slot_count, shape->page_count);
+			need->slots, (unsigned long long)need->pages, slots,
+			pages);
 	/* One slot is the request's already. */
 	if (need->slots - 1 > slots_left)
 		return api_fail(error, 429, NULL,

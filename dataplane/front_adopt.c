@@ -13,10 +13,12 @@
 
 #include "dataplane/front_private.h"
 
-/* Take a page out of use: once, and only one that exists. */
+/* Take a page out of use: once, and only one of ours. */
 static bool hold(struct front *front, bool *held, uint32_t page)
 {
-	if (page >= front->segment->shape.page_count || held[page])
+	if (page < front->page_share.first ||
+		page - front->page_share.first >= front->page_share.count ||
+		held[page])
 		return false;
 	held[page] = true;
 	front->zombie_pages[front->zombie_page_count++] = page;
@@ -86,10 +88,10 @@ static void adopt_slot(struct front *front, bool *held, uint32_t index)
 /* The free pages, without those that zombies hold. */
 static void list_free_pages(struct front *front, const bool *held)
 {
-	uint32_t count = front->segment->shape.page_count;
+	const struct segment_share *own = &front->page_share;
 
 	front->page_free = FRONT_NONE;
-	for (uint32_t i = count; i-- > 0;) {
+	for (uint32_t i = own->first + own->count; i-- > own->first;) {
 		if (held[i])
 			continue;
 		front->page_next[i] = front->page_free;
@@ -100,17 +102,17 @@ static void list_free_pages(struct front *front, const bool *held)
 
 int front_adopt(struct front *front)
 {
-	uint32_t slots = front->segment->shape.slot_count;
+	const struct segment_share *own = &front->slot_share;
 	bool *held = calloc(front->segment->shape.page_count, sizeof(*held));
 
 	if (!held)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < slots; i++)
+	for (uint32_t i = own->first; i < own->first + own->count; i++)
 		adopt_slot(front, held, i);
 	list_free_pages(front, held);
 	free(held);
 	front->slot_free = FRONT_NONE;
-	for (uint32_t i = slots; i-- > 0;) {
+	for (uint32_t i = own->first + own->count; i-- > own->first;) {
 		struct front_slot *slot = &front->slots[i];
 
 		if (slot->own == FRONT_FREE) {

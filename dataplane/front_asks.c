@@ -126,7 +126,9 @@ uint32_t front_asks_poll(struct front *front)
 	struct front_asks *asks = &front->asks;
 	uint32_t count;
 
-	if (!__atomic_exchange_n(&asks->due, 0, __ATOMIC_ACQ_REL))
+	/* Each turn looks; only what is due is worth a barrier. */
+	if (!__atomic_load_n(&asks->due, __ATOMIC_RELAXED) ||
+		!__atomic_exchange_n(&asks->due, 0, __ATOMIC_ACQ_REL))
 		return 0;
 	pthread_mutex_lock(&asks->lock);
 	count = asks->answer_count;

@@ -213,7 +213,7 @@ static bool grow_body(
 	while (capacity < need)
 		capacity *= 2;
 	if (front->body_bytes + capacity - exchange->body_capacity >
-		FRONT_BODY_TOTAL_BYTES)
+		front->body_bytes_max)
 		return false;
 	grown = realloc(exchange->body, capacity);
 	if (!grown)

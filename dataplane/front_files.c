@@ -91,8 +91,15 @@ static int load_template(struct front *front, struct error *err)
 
 int front_load_texts(struct front *front, struct error *err)
 {
-	int rc = load_tokenizer(front, err);
+	int rc;
 
+	if (front->group && front->group->first) {
+		front->borrows = true;
+		front->tok = front->group->first->tok;
+		front->chat = front->group->first->chat;
+		return 0;
+	}
+	rc = load_tokenizer(front, err);
 	return rc ? rc : load_template(front, err);
 }
 
@@ -111,6 +118,7 @@ static void fill_config(
 				       (FRONT_SEND_BYTES + FRONT_RECEIVE_BYTES),
 			.user_timeout_ns = setup->limits.stall_timeout_ns},
 		.poll = &front->counters->poll,
+		.wake_fd = segment_bell(front->segment),
 		.handler = front_on_event,
 		.arg = front};
 	for (uint32_t i = 0; i < setup->listener_count; i++)
@@ -148,23 +156,46 @@ int front_identify(
 	return rc;
 }
 
+/* The first loop captures for all. */
+static struct capture_tap *capture_tap_of(struct front *front)
+{
+	struct capture_counters *counters[FRONT_COUNT_MAX];
+	uint32_t count = front->segment->shape.front_count;
+	uint32_t index = front->segment->front;
+
+	if (index > 0)
+		return &front->group->first->capture->taps[index];
+	for (uint32_t i = 0; i < count; i++) {
+		const struct segment view = segment_view(front->segment, i);
+
+		counters[i] = &segment_front_counters(&view)->capture;
+	}
+	return capture_create(counters, count, &front->capture)
+		       ? NULL
+		       : &front->capture->taps[0];
+}
+
 static int open_polled(struct front *front,
 	const struct stream_kernel_config *kernel, struct error *err)
 {
 	const struct front_setup *setup = &front->setup;
+	uint32_t index = front->segment->front;
 	struct stream_nic_config config = {.link = setup->link,
+		.queue = index,
+		.first = index ? &front->group->first->loop : NULL,
 		.listener_count = setup->listener_count,
 		.limits = kernel->limits,
 		.identity = {kernel->certificate, kernel->key,
 			kernel->certificate_length, kernel->key_length},
 		.counters = &front->counters->nic,
 		.poll = kernel->poll,
+		.wake_fd = kernel->wake_fd,
 		.handler = kernel->handler,
 		.arg = kernel->arg};
 
-	if (capture_create(&front->counters->capture, &front->capture))
+	config.capture = capture_tap_of(front);
+	if (!config.capture)
 		return error_set(err, ENOMEM, "no memory for captures");
-	config.capture = front->capture;
 	for (uint32_t i = 0; i < setup->listener_count; i++)
 		config.listeners[i] = (struct stream_nic_listener){
 			.fd = setup->listeners[i].fd,

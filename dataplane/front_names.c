@@ -63,6 +63,7 @@ void front_names_tell(struct front *front)
 			return;
 	names->told = names->version;
 	/* Release: what was pushed to the rings before is in them. */
-	__atomic_store_n(&table->seen, names->version, __ATOMIC_RELEASE);
+	__atomic_store_n(&table->seen[front->segment->front], names->version,
+		__ATOMIC_RELEASE);
 	wake_post(segment_wake(front->segment, ROLE_INDEX_CONTROL));
 }

@@ -53,7 +53,17 @@ bool front_post_parse(struct front *front, struct exchange *exchange)
 	return true;
 }
 
-void front_strike(struct front *front)
+void front_help(struct front *front)
+{
+	for (uint32_t i = 0; i < front->worker_count; i++) {
+		struct front_worker *worker = &front->workers[i];
+
+		if (worker->out_rung && text_worker_help(&worker->text))
+			worker->out_rung = false;
+	}
+}
+
+void front_strike_workers(struct front *front)
 {
 	for (uint32_t i = 0; i < front->worker_count; i++) {
 		struct front_worker *worker = &front->workers[i];
@@ -64,6 +74,11 @@ void front_strike(struct front *front)
 			text_bell_strike(&worker->text.out_bell);
 		worker->in_rung = worker->out_rung = false;
 	}
+}
+
+void front_strike(struct front *front)
+{
+	front_strike_workers(front);
 	for (uint32_t i = 0; i < front->segment->shape.rank_count; i++) {
 		if (front->ranks[i].rung)
 			wake_post(segment_wake(
@@ -176,6 +191,13 @@ static void count_token(struct front *front, struct front_slot *slot)
 	slot->last_ns = front->now_ns;
 }
 
+/* Would slot_pump() find nothing to say, to either side? */
+static bool slot_is_told(const struct front_slot *slot)
+{
+	return slot->posted == slot->seen && !slot->engine_done &&
+	       !slot->submit_due && !slot->finish_due && !slot->cancel_due;
+}
+
 static void on_bytes(struct front *front, struct exchange *exchange,
 	const struct text_message *note, const char *bytes)
 {
@@ -195,7 +217,9 @@ static void on_bytes(struct front *front, struct exchange *exchange,
 			count_token(front, slot);
 		slot->acked = note->value;
 	}
-	slot_pump(front, slot, false);
+	/* Mostly all that the rank has said is at the worker already. */
+	if (!slot_is_told(slot))
+		slot_pump(front, slot, false);
 }
 
 static void on_finish_at(struct front *front, struct exchange *exchange,
@@ -354,7 +378,6 @@ uint32_t front_notes_poll(struct front *front)
 {
 	uint32_t count = 0;
 
-	front_clock(front);
 	for (uint32_t i = 0; i < front->worker_started; i++) {
 		count += drain(front, &front->workers[i].text.in_notes);
 		count += drain(front, &front->workers[i].text.out_notes);

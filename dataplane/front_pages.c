@@ -10,7 +10,7 @@
 
 uint32_t front_pages_left(const struct front *front)
 {
-	return front->segment->shape.page_count - front->page_used;
+	return front->page_share.count - front->page_used;
 }
 
 uint32_t front_pages_take(struct front *front, uint32_t count)

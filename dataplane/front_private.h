@@ -204,15 +204,27 @@ struct front_worker {
 	bool in_rung, out_rung; /* pushed to since the last strike */
 };
 
+/* The loops of a role (fronts.h), as each of them sees the others. */
+struct front_group {
+	uint32_t count;
+	/* atomic, each its front's: requests open; 1 until it drains */
+	uint32_t open[FRONT_COUNT_MAX];
+	struct front *first; /* whose texts all read; NULL while it is made */
+};
+
 struct front {
 	struct front_setup setup; /* keys and limits change by reload */
 	struct front_limits start_limits; /* sizes: those of the start stay */
 	struct http_limits http_limits;
+	/* A view of its own: the dataplane in it is this front. */
 	const struct segment *segment; /* borrowed */
+	struct front_group *group; /* borrowed; NULL = it is alone */
+	struct segment_share slot_share, page_share; /* what is ours of it */
 	struct stream_loop loop;
-	struct capture *capture; /* owned; NULL without a port of our own */
+	struct capture *capture; /* owned; of the first loop of a polled port */
 	struct tokenizer *tok;
 	struct chat_template *chat;
+	bool borrows; /* these two, of the group's first */
 	struct text_shared shared;
 	struct front_counters *counters;
 	struct role_beat *beat;
@@ -243,13 +255,11 @@ struct front {
 	uint32_t *sweep; /* owned: slots whose rank has said something */
 	uint32_t sweep_count, sweep_turn;
 	uint32_t dirty_slots, dirty_exchanges; /* rows to try again */
-	size_t body_bytes; /* in all exchanges */
+	size_t body_bytes, body_bytes_max; /* in all exchanges */
 	uint64_t now_ns, beat_ns, worked_ns;
 	uint64_t turn_count;
 	bool draining; /* no new work */
 	bool ending; /* and no new connection */
-	bool waker_started;
-	bool waker_stop; /* atomic */
 	uint32_t stop_count; /* atomic; front_stop() */
 	struct api_text page; /* for answers made here */
 	char date[32]; /* RFC 9110 date of date_s */
@@ -257,8 +267,6 @@ struct front {
 	uint8_t random[4096]; /* ids are cut from here */
 	size_t random_left;
 
-	pthread_t waker; /* see front_waker.c */
-	uint32_t waker_seen; /* the wake word before it was there */
 	pthread_mutex_t reload_lock;
 	struct front_setup *reload; /* guarded by reload_lock */
 	struct text_bell bell;
@@ -270,6 +278,10 @@ typedef int front_opener(const struct stream_kernel_config *config,
 int front_create_over(const struct front_setup *setup,
 	const struct segment *segment, front_opener *opener, struct front **out,
 	struct error *err);
+
+/* One of several; its view of the segment says which. */
+int front_create_in(struct front_group *group, const struct front_setup *setup,
+	const struct segment *view, struct front **out, struct error *err);
 
 /* One turn of front_run(); waits at most until `until`. Returns work done. */
 uint32_t front_turn(struct front *front, struct mono until);
@@ -397,11 +409,11 @@ bool front_post(struct front *front, struct exchange *exchange,
 	const struct text_message *message);
 void slot_first_token(struct front *front, struct front_slot *slot);
 bool front_post_parse(struct front *front, struct exchange *exchange);
+/* Who sleeps and was given something is woken. */
 void front_strike(struct front *front);
-
-/* --- front_waker.c ------------------------------------------------------------- */
-int front_waker_start(struct front *front, struct error *err);
-void front_waker_stop(struct front *front);
+void front_strike_workers(struct front *front);
+/* Do what `out` of a sleeping worker was given, where that is little. */
+void front_help(struct front *front);
 
 /* --- front_adopt.c ------------------------------------------------------------- */
 int front_adopt(struct front *front); /* -ENOMEM */

@@ -21,6 +21,7 @@
 #define AHEAD_FAR 8
 #define AHEAD_NEAR 4
 #define SWEEP_MAX 2048 /* messages; then it is the port's turn */
+#define STRIKE_SLOTS 64 /* of a burst: workers begin while it is sent on */
 
 static int attach(struct ring *ring, uint32_t *out_count,
 	const struct front *front, struct error *err)
@@ -63,7 +64,9 @@ static struct front_slot *slot_of(
 {
 	struct front_slot *slot;
 
-	if (message->slot >= front->segment->shape.slot_count) {
+	/* The arrays have all slots; only a share of them is ours. */
+	if (message->slot - front->slot_share.first >=
+		front->slot_share.count) {
 		counter_add(&front->counters->bad_messages_total, 1);
 		return NULL;
 	}
@@ -270,6 +273,8 @@ static void sweep(struct front *front)
 		slot->swept = false;
 		slot_pump(front, slot, false);
 		slot_try_free(front, slot);
+		if (i % STRIKE_SLOTS == STRIKE_SLOTS - 1)
+			front_strike_workers(front);
 	}
 	front->sweep_count = 0;
 }
@@ -288,9 +293,11 @@ static uint32_t poll_rank(struct front *front, uint32_t index)
  */
 static void close_rank(struct front *front, uint32_t rank, uint32_t life)
 {
+	const struct segment_share *own = &front->slot_share;
+
 	while (poll_rank(front, rank) > 0) {
 	}
-	for (uint32_t i = 0; i < front->segment->shape.slot_count; i++) {
+	for (uint32_t i = own->first; i < own->first + own->count; i++) {
 		struct front_slot *slot = &front->slots[i];
 
 		if (slot->own == FRONT_FREE || slot->own == FRONT_PARSING ||

@@ -16,7 +16,11 @@ struct page {
 	const struct segment *segment;
 	struct api_text *out;
 	struct adapter_entry adapters[ADAPTER_ENTRY_COUNT_MAX];
+	struct front_counters front; /* of all loops together */
+	uint32_t loop; /* that a line is of; LOOP_ALL = of all */
 };
+
+#define LOOP_ALL UINT32_MAX
 
 /* --- lines ------------------------------------------------------------------- */
 
@@ -46,6 +50,8 @@ static void labels_of(const struct page *page, const char *model, uint32_t rank)
 	api_text_puts(page->out, "{model_name=\"");
 	label(page, model);
 	api_text_printf(page->out, "\",engine=\"%u\"", rank);
+	if (page->loop != LOOP_ALL)
+		api_text_printf(page->out, ",loop=\"%u\"", page->loop);
 }
 
 static void labels(const struct page *page, uint32_t rank)
@@ -213,8 +219,7 @@ static const void *at(const void *block, size_t offset)
 
 static void write_front(const struct page *page)
 {
-	const struct front_counters *front =
-		segment_front_counters(page->segment);
+	const struct front_counters *front = &page->front;
 
 	for (size_t i = 0; i < COUNT(front_words); i++) {
 		const struct front_metric *m = &front_words[i];
@@ -250,8 +255,7 @@ static const struct front_metric name_words[] = {
 /* By the model's names: the base's own, and each adapter's. */
 static void write_names(const struct page *page)
 {
-	const struct name_counters *names =
-		segment_front_counters(page->segment)->names;
+	const struct name_counters *names = page->front.names;
 
 	for (size_t i = 0; i < COUNT(name_words); i++) {
 		const struct front_metric *m = &name_words[i];
@@ -288,8 +292,7 @@ static const char *const finish_names[FINISH_REASON_COUNT] = {
 
 static void write_outcomes(const struct page *page)
 {
-	const struct front_counters *front =
-		segment_front_counters(page->segment);
+	const struct front_counters *front = &page->front;
 	const char *name = "vllm:request_success_total";
 
 	head(page, name, "counter", "Requests that ended well.");
@@ -335,6 +338,12 @@ static const struct front_metric nic_words[] = {
 		NIC(out_frames_total)},
 	{"heddle_nic_out_bytes_total", "counter", "Bytes of frames sent.",
 		NIC(out_bytes_total)},
+	{"heddle_nic_handed_total", "counter",
+		"Frames that one loop has taken from another.",
+		NIC(handed_total)},
+	{"heddle_nic_passed_total", "counter",
+		"Segments that came to the queue of another loop than theirs.",
+		NIC(passed_total)},
 	{"heddle_tcp_in_segments_total", "counter", "TCP segments received.",
 		NIC(segments_in_total)},
 	{"heddle_tcp_out_segments_total", "counter", "TCP segments sent.",
@@ -352,6 +361,7 @@ static const struct front_metric nic_losses[] = {
 	{"in_tcp", NULL, NULL, NIC(in_lost_tcp_total)},
 	{"out_port", NULL, NULL, NIC(out_lost_port_total)},
 	{"out_neighbor", NULL, NULL, NIC(out_lost_neighbor_total)},
+	{"handed", NULL, NULL, NIC(handed_lost_total)},
 };
 
 #define CAPTURE(field) offsetof(struct capture_counters, field)
@@ -367,8 +377,7 @@ static const struct front_metric capture_words[] = {
 
 static void write_capture(const struct page *page)
 {
-	const struct capture_counters *capture =
-		&segment_front_counters(page->segment)->capture;
+	const struct capture_counters *capture = &page->front.capture;
 
 	for (size_t i = 0; i < COUNT(capture_words); i++) {
 		const struct front_metric *m = &capture_words[i];
@@ -380,8 +389,7 @@ static void write_capture(const struct page *page)
 
 static void write_nic(const struct page *page)
 {
-	const struct nic_counters *nic =
-		&segment_front_counters(page->segment)->nic;
+	const struct nic_counters *nic = &page->front.nic;
 
 	/* The kernel carries the bytes. */
 	if (counter_read(&nic->port_count) == 0)
@@ -449,35 +457,68 @@ static const char *const stage_names[POLL_STAGE_COUNT] = {
 	[POLL_TX] = "tx",
 };
 
-static void write_poll(const struct page *page)
+/* One kind of line, with what it is of in the loop's counters. */
+typedef void poll_line(const struct page *page, const struct front_metric *m,
+	const struct poll_counters *poll);
+
+static void poll_word(const struct page *page, const struct front_metric *m,
+	const struct poll_counters *poll)
 {
-	static const char stage[] = "heddle_poll_stage_seconds_total";
-	const struct poll_counters *poll =
-		&segment_front_counters(page->segment)->poll;
+	sample(page, m->name, 0, counter_read(at(poll, m->offset)));
+}
 
-	for (size_t i = 0; i < COUNT(poll_words); i++) {
-		const struct front_metric *m = &poll_words[i];
+static void poll_time(const struct page *page, const struct front_metric *m,
+	const struct poll_counters *poll)
+{
+	seconds(page, m->name, NULL, counter_read(at(poll, m->offset)));
+}
 
-		head(page, m->name, m->type, m->help);
-		sample(page, m->name, 0, counter_read(at(poll, m->offset)));
-	}
-	for (size_t i = 0; i < COUNT(poll_times); i++) {
-		const struct front_metric *m = &poll_times[i];
+static void poll_histogram(const struct page *page,
+	const struct front_metric *m, const struct poll_counters *poll)
+{
+	histogram(page, m->name, 0, at(poll, m->offset));
+}
 
-		head(page, m->name, m->type, m->help);
-		seconds(page, m->name, NULL, counter_read(at(poll, m->offset)));
-	}
-	head(page, stage, "counter",
-		"Time of the thread that polls, by stage of its turn.");
+static void poll_stages(const struct page *page, const struct front_metric *m,
+	const struct poll_counters *poll)
+{
 	for (int i = 0; i < POLL_STAGE_COUNT; i++)
-		seconds(page, stage, stage_names[i],
+		seconds(page, m->name, stage_names[i],
 			counter_read(&poll->stage_ns_total[i]));
-	for (size_t i = 0; i < COUNT(poll_histograms); i++) {
-		const struct front_metric *m = &poll_histograms[i];
+}
+
+/* Of each loop; where there is one it needs no number. */
+static void write_loops(struct page *page, const struct front_metric *metrics,
+	size_t count, poll_line *line)
+{
+	uint32_t loops = page->segment->shape.front_count;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct front_metric *m = &metrics[i];
 
 		head(page, m->name, m->type, m->help);
-		histogram(page, m->name, 0, at(poll, m->offset));
+		for (uint32_t k = 0; k < loops; k++) {
+			const struct segment view =
+				segment_view(page->segment, k);
+
+			page->loop = loops > 1 ? k : LOOP_ALL;
+			line(page, m, &segment_front_counters(&view)->poll);
+		}
+		page->loop = LOOP_ALL;
 	}
+}
+
+static void write_poll(struct page *page)
+{
+	static const struct front_metric stage = {
+		"heddle_poll_stage_seconds_total", "counter",
+		"Time of the thread that polls, by stage of its turn.", 0};
+
+	write_loops(page, poll_words, COUNT(poll_words), poll_word);
+	write_loops(page, poll_times, COUNT(poll_times), poll_time);
+	write_loops(page, &stage, 1, poll_stages);
+	write_loops(
+		page, poll_histograms, COUNT(poll_histograms), poll_histogram);
 }
 
 /* --- the engines' -------------------------------------------------------------------
@@ -716,9 +757,13 @@ static void write_lora_info(const struct page *page)
 void metrics_write(const struct front_model *model,
 	const struct segment *segment, struct api_text *out)
 {
-	struct page page = {.model = model, .segment = segment, .out = out};
+	struct page page = {.model = model,
+		.segment = segment,
+		.out = out,
+		.loop = LOOP_ALL};
 
 	(void)adapter_table_copy(segment_adapter_table(segment), page.adapters);
+	segment_front_total(segment, &page.front);
 	write_front(&page);
 	write_names(&page);
 	write_outcomes(&page);

@@ -149,10 +149,56 @@ static size_t link_header(const struct net_stack *n, const uint8_t *frame,
 	return vlan == n->config.vlan ? bytes : 0;
 }
 
+static void tell(struct net_stack *n, const uint8_t *frame, size_t length)
+{
+	n->counters.out_told++;
+	n->config.peers.tell(n->config.peers.arg, frame, length);
+}
+
+/* Its frame: from Ethernet's header to the packet's end. */
+static size_t frame_of(const struct net_in *in, const uint8_t **out_frame)
+{
+	*out_frame = in->mac - 6;
+	return (size_t)(in->packet - *out_frame) + in->packet_length;
+}
+
+void net_tell(struct net_stack *n, const struct net_in *in)
+{
+	const uint8_t *frame;
+	size_t length = frame_of(in, &frame);
+
+	if (n->config.peers.count > 0 && !in->told)
+		tell(n, frame, length);
+}
+
+bool net_pass(struct net_stack *n, const struct net_in *in)
+{
+	const struct net_peers *peers = &n->config.peers;
+	const uint8_t *frame;
+	size_t length = frame_of(in, &frame);
+
+	if (in->passes >= peers->count)
+		return false;
+	n->counters.out_passed++;
+	peers->pass(peers->arg, frame, length, (uint8_t)(in->passes + 1));
+	return true;
+}
+
+static void input_arp(
+	struct net_stack *n, const struct net_frame *of, size_t link)
+{
+	if (n->config.peers.count > 0 && !of->told)
+		tell(n, of->bytes, of->length);
+	net_arp_input(n, of->bytes + link, of->length - link, of->told);
+}
+
 static void input(
 	struct net_stack *n, const struct net_frame *of, uint32_t hash)
 {
-	struct net_in in = {.checksum_good = of->checksum_good, .hash = hash};
+	struct net_in in = {.checksum_good = of->checksum_good,
+		.told = of->told,
+		.passes = of->passes,
+		.hash = hash};
 	const uint8_t *frame = of->bytes;
 	size_t length = of->length;
 	uint16_t type = 0;
@@ -174,7 +220,7 @@ static void input(
 	else if (type == ETHER_IP6 && n->local_set[NET_LOCAL_IP6])
 		net_ip6_input(n, frame, length, &in);
 	else if (type == ETHER_ARP && n->local_set[NET_LOCAL_IP4])
-		net_arp_input(n, frame, length);
+		input_arp(n, of, bytes);
 	else
 		n->counters.in_dropped_link++;
 }
@@ -182,7 +228,9 @@ static void input(
 void net_input(struct net_stack *n, const uint8_t *frame, size_t length,
 	bool checksum_good, struct mono now)
 {
-	const struct net_frame one = {frame, length, checksum_good};
+	const struct net_frame one = {.bytes = frame,
+		.length = length,
+		.checksum_good = checksum_good};
 
 	set_now(n, now);
 	input(n, &one, 0);

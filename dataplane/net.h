@@ -26,6 +26,8 @@
  *          - Addresses are the operator's: no router discovery. With
  *            ip6_announce those of IPv6 are checked for duplicates (RFC 4862)
  *            and their groups are reported (RFC 3810).
+ *          - Several stacks may have the same addresses, each with a part of
+ *            the frames: struct net_peers.
  * Ownership: net_stack_create() takes all memory; nothing later does.
  * Threads: one thread per stack.
  */
@@ -70,6 +72,27 @@ struct net_device {
 	uint32_t tso_bytes; /* largest payload it cuts itself; 0 = none */
 };
 
+/*
+ * Other stacks of the same addresses: of a port of several queues, which gives
+ * all of a connection to one of them. What concerns all is told to them: who is
+ * at which MAC, and errors about what somebody has sent. They learn from it
+ * and answer nothing: the stack that has the frame itself does. A segment of no
+ * connection here, that opens none, may be of one there: it is passed on from
+ * one to the next, and the last, whom nobody is left to ask, resets it. So it
+ * does no harm when a port gives a connection to another queue meanwhile.
+ */
+struct net_peers {
+	void *arg;
+	uint32_t count; /* of the others; 0 = alone, the rest is not used */
+	/* Another one checks and announces the addresses of IPv6. */
+	bool follows;
+	/* To be input there with `told`. */
+	void (*tell)(void *arg, const uint8_t *frame, size_t length);
+	/* To the next of them, to be input with `passes`. */
+	void (*pass)(
+		void *arg, const uint8_t *frame, size_t length, uint8_t passes);
+};
+
 struct net_config {
 	uint8_t mac[6];
 	uint16_t vlan; /* 0 = untagged */
@@ -86,6 +109,7 @@ struct net_config {
 	uint8_t secret[16]; /* random, for sequence numbers and tables */
 	uint32_t neighbor_count; /* 0 = 1024 */
 	struct net_device device;
+	struct net_peers peers;
 	struct tcp_config tcp;
 };
 
@@ -95,6 +119,7 @@ struct net_counters {
 	uint64_t in_dropped_ip; /* header, address, checksum, rule */
 	uint64_t in_dropped_fragments;
 	uint64_t in_dropped_icmp;
+	uint64_t out_told, out_passed; /* frames, for struct net_peers */
 	uint64_t in_echo, in_too_big, in_too_big_refused, in_icmp_errors;
 	uint64_t out_errors, out_errors_withheld;
 	uint64_t out_lost_device; /* no room there */
@@ -125,6 +150,9 @@ struct net_frame {
 	const uint8_t *bytes;
 	size_t length;
 	bool checksum_good;
+	/* Of struct net_peers: from another stack; how many have passed it. */
+	bool told;
+	uint8_t passes;
 };
 
 #define NET_BURST_COUNT_MAX 64

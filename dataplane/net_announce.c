@@ -10,6 +10,8 @@
  *          start, a second later again, and when a router asks. Switches that
  *          watch these reports would keep solicitations from us otherwise.
  *          Reports are of version 2 alone.
+ * Follower: of several stacks with these addresses one does all this. The
+ *          others wait as long, and hear of duplicates as it does.
  */
 #include "dataplane/net_checksum.h"
 #include "dataplane/net_private.h"
@@ -37,7 +39,7 @@ void net_announce_init(struct net_stack *n)
 		return;
 	for (int i = NET_LOCAL_IP6; i < NET_LOCAL_COUNT; i++)
 		n->ip6_states[i] = NET_IP6_TENTATIVE;
-	n->reports_left = REPORT_COUNT;
+	n->reports_left = n->config.peers.follows ? 0 : REPORT_COUNT;
 	n->report_due_ns = n->announce_due_ns = n->now.ns;
 }
 
@@ -128,7 +130,8 @@ static void reports_poll(struct net_stack *n)
 static void check_begin(struct net_stack *n)
 {
 	for (int i = NET_LOCAL_IP6; i < NET_LOCAL_COUNT; i++)
-		if (n->ip6_states[i] == NET_IP6_TENTATIVE)
+		if (n->ip6_states[i] == NET_IP6_TENTATIVE &&
+			!n->config.peers.follows)
 			net_nd_probe(n, &n->local[i]);
 	n->announce_asked = true;
 	n->announce_due_ns = n->now.ns + CHECK_NS;
@@ -140,7 +143,8 @@ static void check_end(struct net_stack *n)
 		if (n->ip6_states[i] != NET_IP6_TENTATIVE)
 			continue;
 		n->ip6_states[i] = NET_IP6_READY;
-		net_nd_announce(n, &n->local[i]);
+		if (!n->config.peers.follows)
+			net_nd_announce(n, &n->local[i]);
 	}
 }
 

@@ -45,7 +45,8 @@ void net_arp_announce(struct net_stack *n)
  * Who asks us is learnt, since an answer goes there next. Whatever else is
  * heard only renews what is known: nobody fills the table unasked.
  */
-void net_arp_input(struct net_stack *n, const uint8_t *data, size_t length)
+void net_arp_input(
+	struct net_stack *n, const uint8_t *data, size_t length, bool told)
 {
 	static const uint8_t nobody[4];
 	struct net_address sender;
@@ -65,6 +66,6 @@ void net_arp_input(struct net_stack *n, const uint8_t *data, size_t length)
 		net_neighbor_heard(n, &sender, data + 8,
 			for_us && net_get16(data + 6) == ARP_REQUEST);
 	}
-	if (for_us && net_get16(data + 6) == ARP_REQUEST)
+	if (for_us && !told && net_get16(data + 6) == ARP_REQUEST)
 		send_arp(n, ARP_REPLY, data + 8, data + 8, data + 14);
 }

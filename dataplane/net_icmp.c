@@ -73,6 +73,7 @@ static void error_input(
 	const uint8_t *tcp;
 	uint32_t mtu = 0;
 
+	net_tell(n, in);
 	if (in->local == NET_LOCAL_NONE || !quoted(in, ip4, &to, &tcp))
 		return drop(n);
 	if (too_big)
@@ -109,6 +110,12 @@ void net_icmp4_input(struct net_stack *n, const struct net_in *in)
 		drop(n); /* source quench too: RFC 6633 */
 }
 
+static void neighbor_input(struct net_stack *n, const struct net_in *in)
+{
+	net_tell(n, in);
+	net_nd_input(n, in);
+}
+
 void net_icmp6_input(struct net_stack *n, const struct net_in *in)
 {
 	static const struct net_address nobody;
@@ -126,7 +133,7 @@ void net_icmp6_input(struct net_stack *n, const struct net_in *in)
 	if (type == ICMP6_ECHO)
 		echo(n, in, false);
 	else if (type == ICMP6_SOLICIT || type == ICMP6_ADVERTISE)
-		net_nd_input(n, in);
+		neighbor_input(n, in);
 	else if (type == ICMP6_QUERY)
 		net_announce_query(n, in);
 	else if (type == ICMP6_TOO_BIG)

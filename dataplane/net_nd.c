@@ -114,13 +114,15 @@ static void answer(struct net_stack *n, const struct net_in *in,
 
 	/* Who checks whether it may have our address: all shall hear. */
 	if (net_same(&in->from, &nobody)) {
-		net_nd_announce(n, target);
+		if (!in->told)
+			net_nd_announce(n, target);
 		return;
 	}
 	memcpy(body + 8, target->bytes, 16);
 	if (mac)
 		net_neighbor_suggested(n, &in->from, mac);
-	send_nd(n, in->mac, target, &in->from, body);
+	if (!in->told)
+		send_nd(n, in->mac, target, &in->from, body);
 }
 
 static void solicited(struct net_stack *n, const struct net_in *in,

@@ -82,6 +82,8 @@ struct net_in {
 	uint8_t protocol, hops;
 	bool broadcast; /* of the link or of IP: nothing answers errors */
 	bool checksum_good;
+	bool told; /* as struct net_frame has them */
+	uint8_t passes;
 	uint32_t hash; /* of its connection, as tcp_ahead() said; 0 = unknown */
 };
 
@@ -121,6 +123,12 @@ static inline bool net_same(
 {
 	return memcmp(a->bytes, b->bytes, 16) == 0;
 }
+
+/* --- net.c --- */
+/* What concerns all stacks of our addresses, who have it from here alone. */
+void net_tell(struct net_stack *n, const struct net_in *in);
+/* To the next stack; false: there is none that was not asked. */
+bool net_pass(struct net_stack *n, const struct net_in *in);
 
 /* --- net_output.c --- */
 /*
@@ -170,7 +178,9 @@ void net_neighbor_suggested(struct net_stack *n,
 void net_neighbors_poll(struct net_stack *n);
 
 /* --- net_arp.c, net_nd.c --- */
-void net_arp_input(struct net_stack *n, const uint8_t *data, size_t length);
+/* told: another stack has answered. */
+void net_arp_input(
+	struct net_stack *n, const uint8_t *data, size_t length, bool told);
 /* Ask for ip4; mac NULL = everybody. */
 void net_arp_ask(struct net_stack *n, const uint8_t *ip4, const uint8_t *mac);
 void net_arp_announce(struct net_stack *n); /* we have our address: to all */

@@ -18,6 +18,9 @@
 #define LARGE_COUNT 63 /* frames that the port cuts */
 #define LINK_BYTES_MAX 22 /* Ethernet, two tags */
 #define CLOSE_TRIES 1000
+#define POOL "heddle"
+/* What a hash over ports is good for. */
+#define SPREAD_TCP (RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP)
 
 /* --- frames that come --- */
 
@@ -32,10 +35,10 @@ static bool take(struct nic *nic, struct rte_mbuf *m, struct net_frame *out)
 		return false;
 	nic->numbers.in_frames++;
 	nic->numbers.in_bytes += m->data_len;
-	*out = (struct net_frame){rte_pktmbuf_mtod(m, const uint8_t *),
-		m->data_len,
-		(m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) ==
-			RTE_MBUF_F_RX_L4_CKSUM_GOOD};
+	*out = (struct net_frame){.bytes = rte_pktmbuf_mtod(m, const uint8_t *),
+		.length = m->data_len,
+		.checksum_good = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) ==
+				 RTE_MBUF_F_RX_L4_CKSUM_GOOD};
 	return true;
 }
 
@@ -52,8 +55,8 @@ uint32_t nic_receive(struct nic *nic, struct net_frame *out, uint32_t max)
 	give_back(nic);
 	if (max > NIC_BURST_COUNT)
 		max = NIC_BURST_COUNT;
-	nic->received_count =
-		rte_eth_rx_burst(nic->port, 0, nic->received, (uint16_t)max);
+	nic->received_count = rte_eth_rx_burst(
+		nic->port, nic->queue, nic->received, (uint16_t)max);
 	for (uint32_t i = 0; i < nic->received_count; i++)
 		count += take(nic, nic->received[i], &out[count]);
 	return count;
@@ -186,8 +189,11 @@ bool nic_flush(struct nic *nic)
 	if (ready == 0)
 		return true;
 	if (nic->facts.checksums_out)
-		ready = rte_eth_tx_prepare(nic->port, 0, nic->waiting, ready);
-	sent = ready ? rte_eth_tx_burst(nic->port, 0, nic->waiting, ready) : 0;
+		ready = rte_eth_tx_prepare(
+			nic->port, nic->queue, nic->waiting, ready);
+	sent = ready ? rte_eth_tx_burst(
+			       nic->port, nic->queue, nic->waiting, ready)
+		     : 0;
 	if (sent > 0) {
 		waiting_drop(nic, sent);
 		nic->stuck_ns = 0;
@@ -217,7 +223,7 @@ static void count_lost(struct nic *nic, struct nic_port *port)
 	in = stats.imissed + stats.ierrors + stats.rx_nombuf;
 	out = stats.oerrors;
 	/* One that stands by loses what nobody takes: that is no loss. */
-	if (port == &nic->ports[nic->active]) {
+	if (port == &nic->device->ports[nic->active]) {
 		nic->numbers.in_lost += in - port->in_lost;
 		nic->numbers.out_lost += out - port->out_lost;
 	}
@@ -227,11 +233,14 @@ static void count_lost(struct nic *nic, struct nic_port *port)
 
 void nic_get_numbers(struct nic *nic, struct nic_numbers *out)
 {
-	for (uint32_t i = 0; i < nic->port_count; i++)
-		count_lost(nic, &nic->ports[i]);
-	nic_link_look(nic);
+	struct nic_device *device = nic->device;
+
+	for (uint32_t i = 0; nic->queue == 0 && i < device->port_count; i++)
+		count_lost(nic, &device->ports[i]);
+	if (nic->queue == 0)
+		nic_link_look(nic);
 	*out = nic->numbers;
-	out->port_count = nic->port_count;
+	out->port_count = device->port_count;
 	out->active = nic->active;
 }
 
@@ -258,18 +267,36 @@ static uint32_t frame_bytes(const struct nic_config *config)
 	return config->mtu_bytes + LINK_BYTES_MAX;
 }
 
-static int probe(struct nic_port *port, struct error *err)
+/* Two drivers want to be told how many queues they shall have. */
+static void name_queues(
+	const char *device, uint32_t count, char *out, size_t size)
+{
+	const char *word = strncmp(device, "net_af_packet", 13) == 0 ? "qpairs"
+			   : strncmp(device, "net_af_xdp", 10) == 0
+				   ? "queue_count"
+				   : NULL;
+	char sought[24];
+
+	snprintf(sought, sizeof(sought), ",%s=", word ? word : "");
+	if (word && count > 1 && !strstr(device, sought))
+		snprintf(out, size, "%s%s%u", device, sought, count);
+	else
+		snprintf(out, size, "%s", device);
+}
+
+static int probe(struct nic_port *port, uint32_t queue_count, struct error *err)
 {
 	const char *device = port->device;
-	char name[NIC_DEVICE_BYTES];
+	char name[NIC_DEVICE_BYTES], arguments[NIC_DEVICE_BYTES + 48];
 	int rc = 0;
 
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(device, ","), device);
 	/* Cards are there from the start, and what others have made. */
 	if (rte_eth_dev_get_port_by_name(name, &port->id) == 0)
 		return 0;
+	name_queues(device, queue_count, arguments, sizeof(arguments));
 	if (!nic_eal_is_card(device))
-		rc = rte_dev_probe(device);
+		rc = rte_dev_probe(arguments);
 	/* What it calls a bad address is a word that no driver knows. */
 	if (rc)
 		return refuse(device, rc == -EFAULT ? -EINVAL : rc,
@@ -284,12 +311,38 @@ static int probe(struct nic_port *port, struct error *err)
 /* What all ports can, and how large a frame each takes. */
 struct offers {
 	uint64_t in, out; /* RTE_ETH_..._OFFLOAD_... */
+	uint64_t spread; /* RTE_ETH_RSS_... */
 	uint32_t frame_bytes;
 	bool tap;
 };
 
-static int ask_port(struct nic_port *port, uint32_t mtu_bytes,
-	struct offers *offers, struct error *err)
+/*
+ * Each frame comes to a queue that is looked at, and with those that belong to
+ * it: a card has to be told; software ports have their own way.
+ */
+static int check_queues(const struct nic_port *port,
+	const struct rte_eth_dev_info *info, uint32_t count, struct error *err)
+{
+	bool fixed = strcmp(port->driver, "net_af_packet") == 0;
+	uint32_t has = info->max_rx_queues < info->max_tx_queues
+			       ? info->max_rx_queues
+			       : info->max_tx_queues;
+
+	if (has < count || (fixed && has != count))
+		return error_set(err, ENOTSUP,
+			"%s: nic-queues: %u, and the port has %s%u",
+			port->device, count, has < count ? "only " : "", has);
+	if (count > 1 && nic_eal_is_card(port->device) &&
+		!(info->flow_type_rss_offloads & SPREAD_TCP))
+		return error_set(err, ENOTSUP,
+			"%s: nic-queues: %u, and the port cannot spread "
+			"connections over them (no RSS)",
+			port->device, count);
+	return 0;
+}
+
+static int ask_port(const struct nic_device *device, struct nic_port *port,
+	uint32_t mtu_bytes, struct offers *offers, struct error *err)
 {
 	struct rte_eth_dev_info info;
 	int rc = rte_eth_dev_info_get(port->id, &info);
@@ -302,6 +355,10 @@ static int ask_port(struct nic_port *port, uint32_t mtu_bytes,
 	if (info.max_mtu && mtu_bytes > info.max_mtu)
 		return error_set(err, EINVAL, "%s: an MTU of %u; at most %u",
 			port->device, mtu_bytes, info.max_mtu);
+	rc = check_queues(port, &info, device->queue_count, err);
+	if (rc)
+		return rc;
+	offers->spread &= info.flow_type_rss_offloads;
 	offers->in &= info.rx_offload_capa;
 	offers->out &= info.tx_offload_capa;
 	offers->tap |= strcmp(port->driver, "net_tap") == 0;
@@ -348,24 +405,43 @@ static void choose_offloads(struct nic *nic, const struct nic_config *config,
 	}
 	if (offers->tap)
 		suit_tap(nic, offers, conf);
+	if (nic->device->queue_count > 1 && nic_eal_is_card(config->device)) {
+		conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf->rx_adv_conf.rss_conf.rss_hf =
+			offers->spread & (RTE_ETH_RSS_IP | SPREAD_TCP);
+	}
+}
+
+/* The first queue's is POOL, which says that a port is open. */
+static void pool_name(
+	const struct nic *nic, const char *kind, char out[RTE_MEMPOOL_NAMESIZE])
+{
+	char number[8] = "";
+
+	if (nic->queue > 0)
+		snprintf(number, sizeof(number), "-%u", nic->queue);
+	snprintf(out, RTE_MEMPOOL_NAMESIZE, "%s%s%s", POOL, kind, number);
 }
 
 static int make_pools(
 	struct nic *nic, const struct nic_config *config, struct error *err)
 {
 	uint32_t room = RTE_MAX(frame_bytes(config), 2048u);
+	char name[RTE_MEMPOOL_NAMESIZE];
 
 	nic->small_bytes = room;
-	nic->small = rte_pktmbuf_pool_create("heddle",
-		nic->port_count * (BUFFER_COUNT + 1) - 1, CACHE_COUNT, 0,
-		(uint16_t)(RTE_PKTMBUF_HEADROOM + room), SOCKET_ID_ANY);
+	pool_name(nic, "", name);
+	nic->small = rte_pktmbuf_pool_create(name,
+		nic->device->port_count * (BUFFER_COUNT + 1) - 1, CACHE_COUNT,
+		0, (uint16_t)(RTE_PKTMBUF_HEADROOM + room), SOCKET_ID_ANY);
 	if (!nic->small)
 		return refuse(config->device, -rte_errno,
 			"no memory for frames", err);
 	if (nic->facts.tso_bytes == 0)
 		return 0;
 	nic->large_bytes = NIC_TSO_BYTES_MAX + NET_HEADER_BYTES_MAX;
-	nic->large = rte_pktmbuf_pool_create("heddle-large", LARGE_COUNT, 0, 0,
+	pool_name(nic, "-large", name);
+	nic->large = rte_pktmbuf_pool_create(name, LARGE_COUNT, 0, 0,
 		(uint16_t)(RTE_PKTMBUF_HEADROOM + nic->large_bytes),
 		SOCKET_ID_ANY);
 	return nic->large ? 0
@@ -373,20 +449,22 @@ static int make_pools(
 				    "no memory for large frames", err);
 }
 
-static int start_port(
-	struct nic *nic, struct nic_port *port, const struct rte_eth_conf *conf)
+static int start_port(const struct nic_device *device, struct nic_port *port,
+	const struct rte_eth_conf *conf)
 {
 	uint16_t in = DESCRIPTOR_COUNT, out = DESCRIPTOR_COUNT;
-	int rc = rte_eth_dev_configure(port->id, 1, 1, conf);
+	uint16_t count = (uint16_t)device->queue_count;
+	int rc = rte_eth_dev_configure(port->id, count, count, conf);
 
 	if (rc == 0)
 		rc = rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &in, &out);
-	if (rc == 0)
-		rc = rte_eth_rx_queue_setup(port->id, 0, in,
-			(unsigned)SOCKET_ID_ANY, NULL, nic->small);
-	if (rc == 0)
+	for (uint16_t i = 0; rc == 0 && i < count; i++)
+		rc = rte_eth_rx_queue_setup(port->id, i, in,
+			(unsigned)SOCKET_ID_ANY, NULL,
+			device->queues[i]->small);
+	for (uint16_t i = 0; rc == 0 && i < count; i++)
 		rc = rte_eth_tx_queue_setup(
-			port->id, 0, out, (unsigned)SOCKET_ID_ANY, NULL);
+			port->id, i, out, (unsigned)SOCKET_ID_ANY, NULL);
 	if (rc == 0)
 		rc = rte_eth_dev_start(port->id);
 	port->started = rc == 0;
@@ -394,7 +472,7 @@ static int start_port(
 }
 
 /* With interrupts where it has some; who has says only when it starts. */
-static int set_up(struct nic *nic, struct nic_port *port,
+static int set_up(const struct nic_device *device, struct nic_port *port,
 	const struct rte_eth_conf *wanted)
 {
 	struct rte_eth_conf conf = *wanted;
@@ -403,60 +481,82 @@ static int set_up(struct nic *nic, struct nic_port *port,
 	port->interrupts = nic_eal_is_card(port->device) ||
 			   strcmp(port->driver, "net_tap") == 0;
 	conf.intr_conf.rxq = port->interrupts;
-	rc = start_port(nic, port, &conf);
+	rc = start_port(device, port, &conf);
 	if (rc == 0 || !port->interrupts)
 		return rc;
 	port->interrupts = false;
-	return start_port(nic, port, wanted);
+	return start_port(device, port, wanted);
 }
 
 /* The second answers for the first's address, or takes all that it hears. */
 static int share_address(struct nic *nic)
 {
+	const struct nic_device *device = nic->device;
 	struct rte_ether_addr mac;
-	int rc = rte_eth_macaddr_get(nic->ports[0].id, &mac);
+	int rc = rte_eth_macaddr_get(device->ports[0].id, &mac);
 
 	if (rc)
 		return rc;
 	memcpy(nic->facts.mac, mac.addr_bytes, sizeof(nic->facts.mac));
-	for (uint32_t i = 1; i < nic->port_count; i++)
-		if (rte_eth_dev_default_mac_addr_set(nic->ports[i].id, &mac) &&
-			rte_eth_promiscuous_enable(nic->ports[i].id))
+	for (uint32_t i = 1; i < device->port_count; i++)
+		if (rte_eth_dev_default_mac_addr_set(
+			    device->ports[i].id, &mac) &&
+			rte_eth_promiscuous_enable(device->ports[i].id))
 			log_warnx("port %u takes frames for its own MAC alone",
 				i + 1);
+	return 0;
+}
+
+static int start_all(struct nic_device *device, const struct rte_eth_conf *conf,
+	struct error *err)
+{
+	for (uint32_t i = 0; i < device->port_count; i++) {
+		struct nic_port *port = &device->ports[i];
+		int rc = set_up(device, port, conf);
+
+		if (rc)
+			return refuse(port->device, rc,
+				"the port does not start", err);
+		/* Neighbour discovery asks groups. The stack drops what is not
+		 * its. */
+		if (rte_eth_allmulticast_enable(port->id))
+			(void)rte_eth_promiscuous_enable(port->id);
+	}
 	return 0;
 }
 
 static int bring_up(
 	struct nic *nic, const struct nic_config *config, struct error *err)
 {
+	struct nic_device *device = nic->device;
 	struct rte_eth_conf conf = {0};
-	struct offers offers = {UINT64_MAX, UINT64_MAX, UINT32_MAX, false};
+	struct offers offers = {
+		UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT32_MAX, false};
 	uint32_t i;
 	int rc = 0;
 
-	for (i = 0; rc == 0 && i < nic->port_count; i++)
-		rc = ask_port(&nic->ports[i], config->mtu_bytes, &offers, err);
+	for (i = 0; rc == 0 && i < device->port_count; i++)
+		rc = ask_port(device, &device->ports[i], config->mtu_bytes,
+			&offers, err);
 	if (rc)
 		return rc;
 	choose_offloads(nic, config, &offers, &conf);
-	memcpy(nic->facts.driver, nic->ports[0].driver,
+	memcpy(nic->facts.driver, device->ports[0].driver,
 		sizeof(nic->facts.driver));
-	rc = make_pools(nic, config, err);
+	for (i = 0; rc == 0 && i < device->queue_count; i++) {
+		device->queues[i]->facts = nic->facts;
+		rc = make_pools(device->queues[i], config, err);
+	}
+	if (rc == 0)
+		rc = start_all(device, &conf, err);
 	if (rc)
 		return rc;
-	for (i = 0; i < nic->port_count; i++) {
-		rc = set_up(nic, &nic->ports[i], &conf);
-		if (rc)
-			return refuse(nic->ports[i].device, rc,
-				"the port does not start", err);
-		/* Neighbour discovery asks groups. The stack drops what is not
-		 * its. */
-		if (rte_eth_allmulticast_enable(nic->ports[i].id))
-			(void)rte_eth_promiscuous_enable(nic->ports[i].id);
-	}
 	rc = share_address(nic);
-	return rc ? refuse(config->device, rc, "it has no address", err) : 0;
+	if (rc)
+		return refuse(config->device, rc, "it has no address", err);
+	for (i = 1; i < device->queue_count; i++)
+		device->queues[i]->facts = nic->facts;
+	return 0;
 }
 
 bool nic_is_built(void)
@@ -464,24 +564,58 @@ bool nic_is_built(void)
 	return true;
 }
 
-static int probe_all(
-	struct nic *nic, const struct nic_config *config, struct error *err)
+static int probe_all(struct nic_device *device, const struct nic_config *config,
+	struct error *err)
 {
+	struct nic_port *ports = device->ports;
 	int rc;
 
-	memcpy(nic->ports[0].device, config->device, NIC_DEVICE_BYTES);
-	memcpy(nic->ports[1].device, config->standby, NIC_DEVICE_BYTES);
-	nic->port_count = config->standby[0] ? 2 : 1;
-	rc = probe(&nic->ports[0], err);
-	if (rc == 0 && nic->port_count == 2)
-		rc = probe(&nic->ports[1], err);
-	if (rc == 0 && nic->ports[1].id == nic->ports[0].id) {
-		nic->ports[1].id = RTE_MAX_ETHPORTS; /* it is closed once */
+	memcpy(ports[0].device, config->device, NIC_DEVICE_BYTES);
+	memcpy(ports[1].device, config->standby, NIC_DEVICE_BYTES);
+	device->port_count = config->standby[0] ? 2 : 1;
+	rc = probe(&ports[0], device->queue_count, err);
+	if (rc == 0 && device->port_count == 2)
+		rc = probe(&ports[1], device->queue_count, err);
+	if (rc == 0 && ports[1].id == ports[0].id) {
+		ports[1].id = RTE_MAX_ETHPORTS; /* it is closed once */
 		rc = refuse(
 			config->standby, -EEXIST, "it is the first port", err);
 	}
-	nic->port = nic->ports[0].id;
+	for (uint32_t i = 0; i < device->queue_count; i++)
+		device->queues[i]->port = ports[0].id;
 	return rc;
+}
+
+static void destroy(struct nic_device *device)
+{
+	for (uint32_t i = 0; i < NIC_QUEUE_COUNT_MAX; i++)
+		free(device->queues[i]);
+	free(device);
+}
+
+static struct nic_device *create(uint32_t queue_count)
+{
+	struct nic_device *device = calloc(1, sizeof(*device));
+
+	if (!device)
+		return NULL;
+	device->queue_count = queue_count;
+	device->ask_fd = -1;
+	for (uint32_t i = 0; i < NIC_PORT_COUNT; i++)
+		device->ports[i].id = RTE_MAX_ETHPORTS;
+	for (uint32_t i = 0; i < queue_count; i++) {
+		struct nic *nic = calloc(1, sizeof(*nic));
+
+		if (!nic) {
+			destroy(device);
+			return NULL;
+		}
+		nic->device = device;
+		nic->queue = (uint16_t)i;
+		nic->event_fd = -1;
+		device->queues[i] = nic;
+	}
+	return device;
 }
 
 int nic_open(
@@ -490,36 +624,50 @@ int nic_open(
 	size_t memory_bytes = (size_t)NIC_PORT_COUNT * BUFFER_COUNT *
 				      (frame_bytes(config) + 1024) +
 			      LARGE_COUNT * ((size_t)NIC_TSO_BYTES_MAX + 1024);
-	struct nic *nic;
+	uint32_t queue_count = config->queue_count ? config->queue_count : 1;
+	struct nic_device *device;
 	int rc;
 
 	*out = NULL;
+	assert(queue_count <= NIC_QUEUE_COUNT_MAX);
 	assert(config->mtu_bytes >= NET_MTU_BYTES_MIN &&
 		config->mtu_bytes <= NET_MTU_BYTES_MAX);
-	rc = nic_eal_start(config, memory_bytes, err);
+	rc = nic_eal_start(config, queue_count * memory_bytes, err);
 	if (rc)
 		return rc;
 	nic_eal_listen();
-	if (rte_mempool_lookup("heddle"))
+	if (rte_mempool_lookup(POOL))
 		return error_set(
 			err, EBUSY, "%s: another port is open", config->device);
-	nic = calloc(1, sizeof(*nic));
-	if (!nic)
+	device = create(queue_count);
+	if (!device)
 		return error_set(err, ENOMEM, "no memory for the port");
-	nic->event_fd = nic->ask_fd = -1;
-	for (uint32_t i = 0; i < NIC_PORT_COUNT; i++)
-		nic->ports[i].id = RTE_MAX_ETHPORTS;
-	rc = probe_all(nic, config, err);
+	rc = probe_all(device, config, err);
 	if (rc == 0)
-		rc = bring_up(nic, config, err);
+		rc = bring_up(device->queues[0], config, err);
 	nic_eal_speak();
 	if (rc) {
-		nic_close(nic);
+		nic_close(device->queues[0]);
 		return rc;
 	}
-	nic_link_open(nic);
-	*out = nic;
+	nic_link_open(device);
+	*out = device->queues[0];
 	return 0;
+}
+
+struct nic *nic_open_queue(struct nic *first, uint32_t queue)
+{
+	assert(queue > 0 && queue < first->device->queue_count);
+	return first->device->queues[queue];
+}
+
+void nic_enter(struct nic *nic)
+{
+	/* Who has a number has caches of its pools: without it is only slower.
+	 * Who opened the port has one. */
+	if (nic->queue > 0 && rte_lcore_id() == LCORE_ID_ANY &&
+		rte_thread_register())
+		log_debug("no caches of buffers for queue %u", nic->queue);
 }
 
 static void close_port(const struct nic_port *port)
@@ -536,23 +684,36 @@ static void close_port(const struct nic_port *port)
 		(void)rte_dev_remove(device);
 }
 
+static void release(struct nic *nic)
+{
+	for (int i = 0; i < CLOSE_TRIES && !nic_flush(nic); i++)
+		;
+	give_back(nic);
+	rte_pktmbuf_free(nic->given);
+	rte_pktmbuf_free_bulk(nic->spare, nic->spare_count);
+	rte_pktmbuf_free_bulk(nic->waiting, nic->waiting_count);
+	nic->given = NULL;
+	nic->spare_count = nic->waiting_count = 0;
+}
+
 void nic_close(struct nic *nic)
 {
+	struct nic_device *device;
+
 	if (!nic)
 		return;
-	if (nic->ports[nic->active].started) {
-		for (int i = 0; i < CLOSE_TRIES && !nic_flush(nic); i++)
-			;
-		give_back(nic);
-		rte_pktmbuf_free(nic->given);
-		rte_pktmbuf_free_bulk(nic->spare, nic->spare_count);
-		rte_pktmbuf_free_bulk(nic->waiting, nic->waiting_count);
-	}
-	nic_link_close(nic);
+	device = nic->device;
+	if (device->ports[nic->active].started)
+		release(nic);
+	if (nic->queue > 0)
+		return;
+	nic_link_close(device);
 	for (uint32_t i = 0; i < NIC_PORT_COUNT; i++)
-		if (nic->ports[i].id != RTE_MAX_ETHPORTS)
-			close_port(&nic->ports[i]);
-	rte_mempool_free(nic->small);
-	rte_mempool_free(nic->large);
-	free(nic);
+		if (device->ports[i].id != RTE_MAX_ETHPORTS)
+			close_port(&device->ports[i]);
+	for (uint32_t i = 0; i < device->queue_count; i++) {
+		rte_mempool_free(device->queues[i]->small);
+		rte_mempool_free(device->queues[i]->large);
+	}
+	destroy(device);
 }

@@ -8,6 +8,7 @@
 #include <rte_ethdev.h>
 #include <rte_ip.h>
 #include <rte_mbuf.h>
+#include <stdatomic.h>
 
 #undef NS_PER_S /* DPDK's, and ours: the same number */
 #include "dataplane/nic_eal.h"
@@ -26,19 +27,30 @@ enum nic_bell {
 struct nic_port {
 	char device[NIC_DEVICE_BYTES]; /* as the operator has named it */
 	uint16_t id; /* RTE_MAX_ETHPORTS = none */
-	bool started, up;
+	bool started;
+	_Atomic bool up; /* written by the first pair's thread */
 	bool interrupts; /* it was started with them */
 	char driver[32];
 	uint32_t interface; /* of the kernel, under it; 0 = none */
 	uint64_t in_lost, out_lost; /* of the port, when it was asked last */
-	enum nic_bell bell;
-	int bell_fd; /* the driver's; -1 = none */
+	enum nic_bell bell; /* of each queue */
+	int bell_fds[NIC_QUEUE_COUNT_MAX]; /* the driver's; -1 = none */
+};
+
+/* What all pairs of queues share; the first one owns it. */
+struct nic_device {
+	uint32_t port_count, queue_count;
+	struct nic_port ports[NIC_PORT_COUNT];
+	_Atomic uint32_t active; /* written by the first pair's thread */
+	int ask_fd; /* owned: a socket, to ask for flags; -1 = none */
+	struct nic *queues[NIC_QUEUE_COUNT_MAX]; /* owned */
 };
 
 struct nic {
+	struct nic_device *device;
 	uint16_t port; /* the id of the one that is used */
-	uint32_t active, port_count;
-	struct nic_port ports[NIC_PORT_COUNT];
+	uint16_t queue;
+	uint32_t active; /* that this pair has seen */
 	struct nic_facts facts;
 	struct nic_numbers numbers;
 	struct rte_mempool *small, *large; /* owned; large: NULL without TSO */
@@ -51,7 +63,6 @@ struct nic {
 	struct rte_mbuf *waiting[NIC_SEND_COUNT];
 	uint32_t waiting_count;
 	uint64_t stuck_ns; /* since when none was taken; 0 = not */
-	int ask_fd; /* owned: a socket, to ask for flags; -1 = none */
 	int event_fd; /* owned: an epoll of the active port's bell; -1 = none */
 	uint32_t hung; /* the port whose bell is in it; port_count = none */
 };
@@ -59,10 +70,10 @@ struct nic {
 /* --- nic_link_dpdk.c: which port, and what wakes --------------------------- */
 
 /* After the ports have started. What cannot be had is done without. */
-void nic_link_open(struct nic *nic);
-void nic_link_close(struct nic *nic);
+void nic_link_open(struct nic_device *device);
+void nic_link_close(struct nic_device *device);
 
-/* Looks at each port, counts what has changed. */
+/* The first pair's: looks at each port, counts what has changed. */
 void nic_link_look(struct nic *nic);
 
 #endif

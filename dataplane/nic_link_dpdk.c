@@ -26,25 +26,25 @@
 
 /* --- links ---------------------------------------------------------------------- */
 
-static bool interface_runs(const struct nic *nic, uint32_t interface)
+static bool interface_runs(int ask_fd, uint32_t interface)
 {
 	struct ifreq request = {.ifr_ifindex = (int)interface};
 
-	return ioctl(nic->ask_fd, SIOCGIFNAME, &request) == 0 &&
-	       ioctl(nic->ask_fd, SIOCGIFFLAGS, &request) == 0 &&
+	return ioctl(ask_fd, SIOCGIFNAME, &request) == 0 &&
+	       ioctl(ask_fd, SIOCGIFFLAGS, &request) == 0 &&
 	       (request.ifr_flags & IFF_UP) &&
 	       (request.ifr_flags & IFF_RUNNING);
 }
 
-static bool is_up(const struct nic *nic, const struct nic_port *port)
+static bool is_up(const struct nic_device *device, const struct nic_port *port)
 {
 	struct rte_eth_link link = {0};
 
 	if (rte_eth_link_get_nowait(port->id, &link) ||
 		link.link_status != RTE_ETH_LINK_UP)
 		return false;
-	return port->interface == 0 || nic->ask_fd < 0 ||
-	       interface_runs(nic, port->interface);
+	return port->interface == 0 || device->ask_fd < 0 ||
+	       interface_runs(device->ask_fd, port->interface);
 }
 
 /*
@@ -52,36 +52,40 @@ static bool is_up(const struct nic *nic, const struct nic_port *port)
  * each sleep. Not before it is up: the driver needs to know, or it waits for
  * room that never comes.
  */
-static void forget_error(const struct nic_port *port)
+static void forget_error(
+	const struct nic_device *device, const struct nic_port *port)
 {
 	socklen_t length = sizeof(int);
 	int told;
 
-	if (port->bell == NIC_BELL_READABLE)
-		(void)getsockopt(
-			port->bell_fd, SOL_SOCKET, SO_ERROR, &told, &length);
+	if (port->bell != NIC_BELL_READABLE)
+		return;
+	for (uint32_t i = 0; i < device->queue_count; i++)
+		(void)getsockopt(port->bell_fds[i], SOL_SOCKET, SO_ERROR, &told,
+			&length);
 }
 
 static int change_bell(const struct nic *nic, uint32_t port, int operation)
 {
 	struct epoll_event event = {.events = EPOLLIN};
 
-	return epoll_ctl(
-		nic->event_fd, operation, nic->ports[port].bell_fd, &event);
+	return epoll_ctl(nic->event_fd, operation,
+		nic->device->ports[port].bell_fds[nic->queue], &event);
 }
 
 /* The bell is that of the active port, while it has a link. */
 static void hang_bell(struct nic *nic)
 {
-	uint32_t wanted =
-		nic->ports[nic->active].up ? nic->active : nic->port_count;
+	const struct nic_device *device = nic->device;
+	uint32_t none = device->port_count;
+	uint32_t wanted = device->ports[nic->active].up ? nic->active : none;
 
 	if (nic->event_fd < 0 || wanted == nic->hung)
 		return;
-	if (nic->hung < nic->port_count)
+	if (nic->hung < none)
 		(void)change_bell(nic, nic->hung, EPOLL_CTL_DEL);
-	nic->hung = nic->port_count;
-	if (wanted == nic->port_count)
+	nic->hung = none;
+	if (wanted == none)
 		return;
 	if (change_bell(nic, wanted, EPOLL_CTL_ADD))
 		log_debug("the port's descriptor cannot be waited for: %s",
@@ -92,23 +96,28 @@ static void hang_bell(struct nic *nic)
 
 void nic_link_look(struct nic *nic)
 {
-	for (uint32_t i = 0; i < nic->port_count; i++) {
-		struct nic_port *port = &nic->ports[i];
-		bool up = is_up(nic, port);
+	struct nic_device *device = nic->device;
+
+	for (uint32_t i = 0; i < device->port_count; i++) {
+		struct nic_port *port = &device->ports[i];
+		bool up = is_up(device, port);
 
 		nic->numbers.link_changes += up != port->up;
 		if (up && !port->up)
-			forget_error(port);
+			forget_error(device, port);
 		port->up = up;
 	}
-	nic->numbers.link_up = nic->ports[nic->active].up;
+	nic->numbers.link_up = device->ports[nic->active].up;
 	hang_bell(nic);
 }
 
 /* --- what wakes ------------------------------------------------------------------- */
 
-/* The socket of af_packet's driver on an interface; -1 = not found. */
-static int find_socket(uint32_t interface)
+/*
+ * The socket of af_packet's driver for a queue of an interface; -1 = not found.
+ * They were opened one after the other, each with the next free number.
+ */
+static int find_socket(uint32_t interface, uint32_t queue)
 {
 	for (int fd = 0; fd < DESCRIPTOR_COUNT_MAX; fd++) {
 		struct sockaddr_ll place = {0};
@@ -120,32 +129,42 @@ static int find_socket(uint32_t interface)
 			continue;
 		length = sizeof(place);
 		if (getsockname(fd, (struct sockaddr *)&place, &length) == 0 &&
-			place.sll_ifindex == (int)interface)
+			place.sll_ifindex == (int)interface && queue-- == 0)
 			return fd;
 	}
 	return -1;
 }
 
-static void find_bell(struct nic_port *port)
+static enum nic_bell find_bell(struct nic_port *port, uint16_t queue)
 {
-	port->bell = NIC_BELL_NONE;
+	int *fd = &port->bell_fds[queue];
+
+	*fd = -1;
 	if (strcmp(port->driver, "net_af_packet") == 0) {
-		port->bell_fd = find_socket(port->interface);
-		if (port->bell_fd >= 0)
-			port->bell = NIC_BELL_READABLE;
-		return;
+		*fd = find_socket(port->interface, queue);
+		return *fd >= 0 ? NIC_BELL_READABLE : NIC_BELL_NONE;
 	}
-	if (!port->interrupts)
-		return;
-	port->bell_fd = rte_eth_dev_rx_intr_ctl_q_get_fd(port->id, 0);
-	if (port->bell_fd < 0)
-		return;
+	if (port->interrupts)
+		*fd = rte_eth_dev_rx_intr_ctl_q_get_fd(port->id, queue);
+	if (*fd < 0)
+		return NIC_BELL_NONE;
 	/* Tap gives the very descriptor that it reads frames from. */
 	if (strcmp(port->driver, "net_tap") == 0)
-		port->bell = NIC_BELL_READABLE;
-	else if (rte_eth_dev_rx_intr_disable(port->id, 0) == 0 &&
-		 rte_eth_rx_queue_count(port->id, 0) >= 0)
-		port->bell = NIC_BELL_INTERRUPT;
+		return NIC_BELL_READABLE;
+	return rte_eth_dev_rx_intr_disable(port->id, queue) == 0 &&
+			       rte_eth_rx_queue_count(port->id, queue) >= 0
+		       ? NIC_BELL_INTERRUPT
+		       : NIC_BELL_NONE;
+}
+
+/* All queues have one, or none has. */
+static void find_bells(const struct nic_device *device, struct nic_port *port)
+{
+	for (uint16_t i = 0; i < device->queue_count; i++) {
+		port->bell = find_bell(port, i);
+		if (port->bell == NIC_BELL_NONE)
+			return;
+	}
 }
 
 int nic_event_fd(const struct nic *nic)
@@ -155,63 +174,65 @@ int nic_event_fd(const struct nic *nic)
 
 bool nic_arm(struct nic *nic)
 {
-	const struct nic_port *port = &nic->ports[nic->active];
+	const struct nic_port *port = &nic->device->ports[nic->active];
 
 	if (nic->hung != nic->active)
 		return false;
 	if (port->bell == NIC_BELL_READABLE)
 		return true;
-	if (rte_eth_dev_rx_intr_enable(port->id, 0))
+	if (rte_eth_dev_rx_intr_enable(port->id, nic->queue))
 		return false;
 	/* One that came before tells nobody. */
-	return rte_eth_rx_queue_count(port->id, 0) == 0;
+	return rte_eth_rx_queue_count(port->id, nic->queue) == 0;
 }
 
 void nic_disarm(struct nic *nic)
 {
-	const struct nic_port *port = &nic->ports[nic->active];
+	const struct nic_port *port = &nic->device->ports[nic->active];
 	uint64_t told;
 
 	if (port->bell != NIC_BELL_INTERRUPT)
 		return;
-	(void)rte_eth_dev_rx_intr_disable(port->id, 0);
+	(void)rte_eth_dev_rx_intr_disable(port->id, nic->queue);
 	/* It does not block; nothing there is as good. */
-	if (read(port->bell_fd, &told, sizeof(told)) < 0)
+	if (read(port->bell_fds[nic->queue], &told, sizeof(told)) < 0)
 		return;
 }
 
-void nic_link_open(struct nic *nic)
+void nic_link_open(struct nic_device *device)
 {
-	nic->ask_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	nic->event_fd = -1;
-	nic->hung = nic->port_count;
-	for (uint32_t i = 0; i < nic->port_count; i++)
-		find_bell(&nic->ports[i]);
+	device->ask_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	for (uint32_t i = 0; i < device->queue_count; i++)
+		device->queues[i]->hung = device->port_count;
+	for (uint32_t i = 0; i < device->port_count; i++)
+		find_bells(device, &device->ports[i]);
 	/* With one that has none sleeps are short anyway. */
-	for (uint32_t i = 0; i < nic->port_count; i++)
-		if (nic->ports[i].bell == NIC_BELL_NONE)
+	for (uint32_t i = 0; i < device->port_count; i++)
+		if (device->ports[i].bell == NIC_BELL_NONE)
 			return;
-	nic->event_fd = epoll_create1(EPOLL_CLOEXEC);
+	for (uint32_t i = 0; i < device->queue_count; i++)
+		device->queues[i]->event_fd = epoll_create1(EPOLL_CLOEXEC);
 }
 
-void nic_link_close(struct nic *nic)
+void nic_link_close(struct nic_device *device)
 {
-	if (nic->event_fd >= 0)
-		close(nic->event_fd);
-	if (nic->ask_fd >= 0)
-		close(nic->ask_fd);
+	for (uint32_t i = 0; i < device->queue_count; i++)
+		if (device->queues[i]->event_fd >= 0)
+			close(device->queues[i]->event_fd);
+	if (device->ask_fd >= 0)
+		close(device->ask_fd);
 }
 
 /* --- taking over -------------------------------------------------------------------- */
 
 /* What came while nobody looked is old, and was for all. */
-static void forget_stale(uint16_t port)
+static void forget_stale(const struct nic *nic)
 {
 	struct rte_mbuf *stale[NIC_BURST_COUNT];
 
 	for (int i = 0; i < STALE_BURSTS_MAX; i++) {
-		uint16_t count =
-			rte_eth_rx_burst(port, 0, stale, NIC_BURST_COUNT);
+		uint16_t count = rte_eth_rx_burst(
+			nic->port, nic->queue, stale, NIC_BURST_COUNT);
 
 		rte_pktmbuf_free_bulk(stale, count);
 		if (count == 0)
@@ -219,24 +240,46 @@ static void forget_stale(uint16_t port)
 	}
 }
 
+static void use_port(struct nic *nic, uint32_t port)
+{
+	nic->active = port;
+	nic->port = nic->device->ports[port].id;
+	nic->stuck_ns = 0;
+	hang_bell(nic);
+	forget_stale(nic);
+}
+
+/* The first pair of queues has decided. */
+static void follow(struct nic *nic)
+{
+	uint32_t active = nic->device->active;
+
+	if (active != nic->active)
+		use_port(nic, active);
+	else
+		hang_bell(nic);
+}
+
 bool nic_watch(struct nic *nic)
 {
-	uint32_t other = nic->port_count - 1 - nic->active;
+	struct nic_device *device = nic->device;
+	uint32_t other = device->port_count - 1 - nic->active;
 	struct nic_numbers before;
 
+	if (nic->queue > 0) {
+		follow(nic);
+		return false;
+	}
 	nic_link_look(nic);
-	if (nic->port_count < 2 || nic->ports[nic->active].up ||
-		!nic->ports[other].up)
+	if (device->port_count < 2 || device->ports[nic->active].up ||
+		!device->ports[other].up)
 		return false;
 	/* What both have lost is counted on. */
 	nic_get_numbers(nic, &before);
-	nic->active = other;
-	nic->port = nic->ports[other].id;
-	hang_bell(nic);
-	forget_stale(nic->port);
+	device->active = other;
+	use_port(nic, other);
 	nic->numbers.link_up = true;
 	nic->numbers.takeovers++;
-	nic->stuck_ns = 0;
 	log_warnx("the port's link is down; port %u takes over", other + 1);
 	return true;
 }

@@ -106,6 +106,7 @@ struct stream_limits {
 	size_t send_bytes; /* per stream */
 	size_t receive_bytes; /* per stream */
 	size_t total_bytes;
+	/* Without progress; a back end may wait for some times as long. */
 	uint64_t user_timeout_ns;
 };
 
@@ -117,6 +118,8 @@ struct stream_loop {
 	 * than with a time to wait until; 0 = waiting is cheap.
 	 */
 	uint64_t spin_ns;
+	/* Waits that wake() or the descriptor for it has ended; poll()'s. */
+	uint32_t rung;
 };
 
 struct stream_ops {

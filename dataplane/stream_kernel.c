@@ -139,6 +139,7 @@ static void complete(
 		k->operation_count--;
 	if (op == STREAM_OP_WAKE) {
 		k->wake_armed = false;
+		k->rung++;
 		return;
 	}
 	if (op == STREAM_OP_BELL) {
@@ -254,6 +255,7 @@ static uint32_t kernel_poll(struct stream_loop *loop, struct mono until)
 		k->now_ns = mono_now().ns;
 	at.left.ns = k->now_ns;
 	reap(k);
+	loop->rung = k->rung;
 	count(k, &at);
 	return k->event_count;
 }

@@ -34,12 +34,16 @@ struct stream_listener {
 struct stream_kernel_config {
 	struct stream_listener listeners[STREAM_LISTENER_COUNT_MAX];
 	uint32_t listener_count;
+	bool sleeps_only; /* there may be no listener */
 	struct stream_limits limits;
 	/* PEM texts, for listeners with tls; NULL when there is none. */
 	const char *certificate, *key;
 	size_t certificate_length, key_length;
 	struct poll_counters *poll; /* borrowed; NULL = nothing is counted */
 	int bell_fd; /* borrowed: readable ends a wait; 0 or -1 = none */
+	/* Borrowed: a blocking eventfd that does what wake() does, and is read
+	 * by it; 0 or -1 = nobody else has it. */
+	int wake_fd;
 	stream_handler *handler;
 	void *arg;
 };

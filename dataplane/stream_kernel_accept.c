@@ -30,14 +30,21 @@ static int clamp_int(uint64_t value)
 }
 
 /*
- * Linux copies these from a listening socket to what it accepts. The user
- * timeout ends a stream whose bytes are not acknowledged for so long (RFC
- * 5482), keep-alive probes the silent ones; the low-water mark keeps the
- * kernel from holding many times what a stream's own buffer may hold.
+ * Linux's own user timeout (RFC 5482) ends a stream without a word to its peer,
+ * and also one that reads, but whose window stays below a segment's size. So
+ * whoever sends has this many times as long to find that it stalls, and resets.
+ */
+#define USER_TIMEOUT_SHARE 4
+
+/*
+ * Linux copies these from a listening socket to what it accepts. Keep-alive
+ * probes the silent ones; the low-water mark keeps the kernel from holding many
+ * times what a stream's own buffer may hold.
  */
 static int set_options(int fd, const struct stream_limits *limits)
 {
-	uint64_t timeout_ms = limits->user_timeout_ns / NS_PER_MS;
+	uint64_t timeout_ms =
+		USER_TIMEOUT_SHARE * (limits->user_timeout_ns / NS_PER_MS);
 	uint64_t idle_s = limits->user_timeout_ns / NS_PER_S;
 
 	if (timeout_ms == 0)

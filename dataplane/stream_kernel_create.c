@@ -22,7 +22,7 @@ static int check_limits(
 {
 	const struct stream_limits *limits = &config->limits;
 
-	if (config->listener_count == 0 ||
+	if ((config->listener_count == 0 && !config->sleeps_only) ||
 		config->listener_count > STREAM_LISTENER_COUNT_MAX)
 		return error_set(err, EINVAL, "listeners: 1 to %d, not %u",
 			STREAM_LISTENER_COUNT_MAX, config->listener_count);
@@ -149,7 +149,7 @@ static int make_tables(struct stream_kernel *k, struct error *err)
 /* Everything but sockets, in the reverse order of its making. */
 static void release(struct stream_kernel *k)
 {
-	if (k->wake_fd >= 0)
+	if (k->owns_wake && k->wake_fd >= 0)
 		close(k->wake_fd);
 	stream_ring_destroy(k);
 	if (k->memory)
@@ -158,6 +158,16 @@ static void release(struct stream_kernel *k)
 	free(k->messages);
 	free(k->streams);
 	free(k);
+}
+
+/* Blocking: the ring's read waits for the first wake. */
+static int take_wake(struct stream_kernel *k, int fd, struct error *err)
+{
+	k->owns_wake = fd <= 0;
+	k->wake_fd = k->owns_wake ? eventfd(0, EFD_CLOEXEC) : fd;
+	if (k->wake_fd < 0)
+		return error_set(err, ENOMEM, "eventfd: %s", strerror(errno));
+	return 0;
 }
 
 static int make(struct stream_kernel *k,
@@ -185,14 +195,7 @@ static int make(struct stream_kernel *k,
 		rc = map_pools(k, blocks, err);
 	if (rc == 0)
 		rc = stream_ring_create(k, err);
-	if (rc == 0) {
-		/* Blocking: the ring's read waits for the first wake. */
-		k->wake_fd = eventfd(0, EFD_CLOEXEC);
-		if (k->wake_fd < 0)
-			rc = error_set(
-				err, ENOMEM, "eventfd: %s", strerror(errno));
-	}
-	return rc;
+	return rc ? rc : take_wake(k, config->wake_fd, err);
 }
 
 /* Without TLS. */
@@ -224,6 +227,18 @@ static uint32_t tls_listeners(const struct stream_kernel_config *config)
 	return listeners;
 }
 
+static int create_below(const void *of, const struct stream_limits *limits,
+	struct stream_tls *tls, struct stream_loop *out, struct error *err)
+{
+	struct stream_kernel_config config =
+		*(const struct stream_kernel_config *)of;
+
+	config.limits = *limits;
+	config.handler = stream_tls_event;
+	config.arg = tls;
+	return create(&config, out, err);
+}
+
 /* The sockets, and TLS on top of them. */
 static int create_tls(const struct stream_kernel_config *config,
 	uint32_t listeners, struct stream_loop *out, struct error *err)
@@ -235,22 +250,8 @@ static int create_tls(const struct stream_kernel_config *config,
 		.listeners = listeners,
 		.handler = config->handler,
 		.arg = config->arg};
-	struct stream_kernel_config below = *config;
-	struct stream_loop sockets;
-	struct stream_tls *tls;
-	int rc = stream_tls_create(&tls_config, &tls, err);
 
-	if (rc)
-		return rc;
-	below.limits = stream_tls_limits(&config->limits);
-	below.handler = stream_tls_event;
-	below.arg = tls;
-	rc = create(&below, &sockets, err);
-	if (rc)
-		stream_tls_discard(tls);
-	else
-		stream_tls_join(tls, &sockets, out);
-	return rc;
+	return stream_tls_over(&tls_config, create_below, config, out, err);
 }
 
 int stream_kernel_create(const struct stream_kernel_config *config,

@@ -176,6 +176,8 @@ struct stream_kernel {
 
 	uint64_t wake_value;
 	int wake_fd;
+	bool owns_wake; /* else it is the caller's */
+	uint32_t rung; /* see struct stream_loop */
 	int bell_fd; /* borrowed; 0 or -1 = none */
 	uint32_t message_count; /* used by entries not yet submitted */
 	uint32_t event_count; /* handler calls of this turn */

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 
 #include "base/relax.h"
+#include "dataplane/frame_ring.h"
 #include "dataplane/poll_meter.h"
 #include "dataplane/stream_nic.h"
 #include "dataplane/stream_tcp.h"
@@ -21,6 +22,16 @@
 #define QUIET_SHARE 8 /* of the quiet time so far: a sleep */
 #define PAUSE_COUNT 8 /* of a turn without work: below a microsecond */
 #define SLEEP_NS_MIN (20 * NS_PER_US) /* shorter ones cost as much */
+
+struct stream_nic;
+
+/* The loops of a port, where there are several. */
+struct stream_nic_group {
+	uint32_t count;
+	struct stream_nic *loops[NIC_QUEUE_COUNT_MAX];
+	/* owned: [from][to]; NULL where they are the same */
+	struct frame_ring *rings[NIC_QUEUE_COUNT_MAX][NIC_QUEUE_COUNT_MAX];
+};
 
 struct stream_nic {
 	struct nic *nic; /* owned */
@@ -39,8 +50,13 @@ struct stream_nic {
 	uint64_t worked_ns, looked_ns, watched_ns, busy_count;
 	bool has_bell; /* the port ends our sleep */
 	_Atomic bool woken;
+	uint32_t rung; /* of the sockets' loop, as seen last */
 	struct poll_meter meter;
-	struct capture *capture; /* borrowed; may be NULL */
+	struct capture_tap *capture; /* borrowed; may be NULL */
+	uint32_t queue;
+	struct stream_nic_group *group; /* the first's; NULL = it is alone */
+	_Atomic bool asleep; /* with others: whoever pushes wakes us */
+	uint64_t handed_count, handed_lost;
 	/* what is counted goes on from what an earlier life has left */
 	struct nic_counters *counters; /* may be NULL */
 	struct nic_counters before;
@@ -71,6 +87,97 @@ static size_t on_socket(void *arg, const struct stream_event *event)
 	if (event->kind == STREAM_OPENED)
 		copy.listener = n->socket_listeners[event->listener];
 	return n->handler(n->arg, &copy);
+}
+
+/* --- other loops --- */
+
+#define TAG_TOLD UINT32_MAX /* else how many have passed it */
+
+static void wake_loop(struct stream_nic *n)
+{
+	if (atomic_exchange(&n->woken, true))
+		return;
+	poll_meter_call(&n->meter);
+	n->sockets.ops->wake(&n->sockets);
+}
+
+static void hand(struct stream_nic *n, uint32_t to, const uint8_t *frame,
+	size_t length, uint32_t tag)
+{
+	struct stream_nic *other = n->group->loops[to];
+
+	if (!frame_ring_push(n->group->rings[n->queue][to], frame, length, tag))
+		n->handed_lost++;
+	/* Pairs with may_sleep(): it has seen the frame, or we see this. */
+	else if (atomic_load(&other->asleep))
+		wake_loop(other);
+}
+
+static void tell_peers(void *arg, const uint8_t *frame, size_t length)
+{
+	struct stream_nic *n = arg;
+
+	for (uint32_t i = 0; i < n->group->count; i++)
+		if (i != n->queue)
+			hand(n, i, frame, length, TAG_TOLD);
+}
+
+static void pass_on(
+	void *arg, const uint8_t *frame, size_t length, uint8_t passes)
+{
+	struct stream_nic *n = arg;
+
+	hand(n, (n->queue + 1) % n->group->count, frame, length, passes);
+}
+
+static uint32_t take_from(struct stream_nic *n, struct frame_ring *ring,
+	struct net_frame *out, uint32_t max)
+{
+	const uint8_t *bytes;
+	uint32_t count = 0, tag;
+	size_t length;
+
+	/* Those of the last time have been read. */
+	frame_ring_release(ring);
+	while (count < max && (bytes = frame_ring_peek(ring, &length, &tag)))
+		out[count++] = (struct net_frame){.bytes = bytes,
+			.length = length,
+			.checksum_good = true,
+			.told = tag == TAG_TOLD,
+			.passes = tag == TAG_TOLD ? 0 : (uint8_t)tag};
+	n->handed_count += count;
+	return count;
+}
+
+/* What others have handed over, behind what the port has. */
+static uint32_t take_handed(
+	struct stream_nic *n, struct net_frame *out, uint32_t max)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < n->group->count; i++)
+		if (i != n->queue)
+			count += take_from(n, n->group->rings[i][n->queue],
+				out + count, max - count);
+	return count;
+}
+
+/* Nobody has handed over anything; whoever does from now on wakes us. */
+static bool may_sleep(struct stream_nic *n)
+{
+	struct stream_nic_group *group = n->group;
+	bool empty = true;
+
+	if (!group)
+		return true;
+	atomic_store(&n->asleep, true);
+	for (uint32_t i = 0; i < group->count; i++)
+		empty = empty &&
+			(i == n->queue ||
+				frame_ring_is_empty(group->rings[i][n->queue]));
+	if (!empty)
+		atomic_store(&n->asleep, false);
+	return empty;
 }
 
 /* --- counting --- */
@@ -110,13 +217,17 @@ static void count_stack(const struct stream_nic *n, struct nic_counters *c)
 	SET(in_lost_ip, net->in_dropped_ip + net->in_dropped_fragments);
 	SET(in_lost_icmp, net->in_dropped_icmp);
 	SET(out_lost_neighbor, net->out_lost_neighbor);
+	SET(passed, net->out_passed);
+	SET(handed, n->handed_count);
+	SET(handed_lost, n->handed_lost);
 	/* A bad cookie is for nobody: it is among the unknown. */
 	SET(in_lost_tcp, tcp->in_bad_checksum + tcp->in_malformed +
 				 tcp->in_unknown + tcp->in_unacceptable +
 				 tcp->in_old_timestamp + tcp->in_bad_ack +
 				 tcp->in_no_slab + tcp->in_no_island +
 				 tcp->syn_dropped);
-	SET(segments_in, tcp->in_segments);
+	/* Of those that were passed on another loop counts. */
+	SET(segments_in, tcp->in_segments - net->out_passed);
 	SET(segments_out, tcp->out_segments);
 	SET(segments_again, tcp->out_retransmitted);
 }
@@ -154,6 +265,12 @@ static uint32_t port_frames(void *arg, struct net_frame *out, uint32_t max)
 	n->meter.bursts += got > 0;
 	if (got > 0 && capture_wants(n->capture))
 		capture_frames(n, out, got);
+	if (n->group) {
+		uint32_t handed = take_handed(n, out + got, max - got);
+
+		n->worked |= handed > 0;
+		got += handed;
+	}
 	return got;
 }
 
@@ -178,6 +295,10 @@ static void look_at_sockets(struct stream_nic *n, struct mono until)
 {
 	(void)n->sockets.ops->poll(&n->sockets, until);
 	n->looked_ns = mono_now().ns;
+	/* Others than wake() have the descriptor, too. */
+	if (n->sockets.rung != n->rung)
+		atomic_store(&n->woken, true);
+	n->rung = n->sockets.rung;
 }
 
 /* The longer it has been quiet, the longer, up to the bound. */
@@ -193,13 +314,18 @@ static uint64_t sleep_for(const struct stream_nic *n, uint64_t now_ns)
 static void fall_asleep(
 	struct stream_nic *n, struct mono now, struct mono until)
 {
-	bool armed = n->has_bell && nic_arm(n->nic);
-	struct mono end =
-		mono_add(now, armed ? LINK_LOOK_NS : sleep_for(n, now.ns));
+	struct mono end;
+	bool armed;
 
+	if (!may_sleep(n))
+		return;
+	armed = n->has_bell && nic_arm(n->nic);
+	end = mono_add(now, armed ? LINK_LOOK_NS : sleep_for(n, now.ns));
 	if (mono_before(until, end))
 		end = until;
 	look_at_sockets(n, end);
+	if (n->group)
+		atomic_store_explicit(&n->asleep, false, memory_order_relaxed);
 	if (n->has_bell)
 		nic_disarm(n->nic);
 	poll_meter_slept(&n->meter, now, end, (struct mono){n->looked_ns});
@@ -227,14 +353,15 @@ static void port_wait(void *arg, struct mono until)
 {
 	struct stream_nic *n = arg;
 	bool sent = send_out(n);
-	struct mono now = mono_now();
+	struct mono now;
 
-	if (mono_before(now, until) && sent && !n->worked &&
+	if (n->worked)
+		return;
+	now = mono_now();
+	if (mono_before(now, until) && sent &&
 		!atomic_load_explicit(&n->woken, memory_order_relaxed))
 		fall_asleep(n, now, until);
-	else if (now.ns - n->looked_ns >= SOCKETS_LOOK_NS)
-		look_at_sockets(n, now);
-	else if (!n->worked)
+	else
 		for (int i = 0; i < PAUSE_COUNT; i++)
 			relax();
 }
@@ -252,6 +379,7 @@ static void take_core(struct stream_nic *n)
 	cpu_set_t own;
 
 	n->placed = true;
+	nic_enter(n->nic);
 	if (n->core < 0)
 		return;
 	CPU_ZERO(&own);
@@ -296,31 +424,27 @@ static uint32_t nic_loop_poll(struct stream_loop *loop, struct mono until)
 	if (!n->placed)
 		take_core(n);
 	n->event_count = 0;
-	/* TCP's loop does not wait while it has events. */
-	if (now.ns - n->looked_ns >= SOCKETS_LOOK_NS)
-		look_at_sockets(n, now);
 	do {
 		turn(n, until);
 		now = mono_now();
+		/* TCP's loop does not sleep while it has something to do. */
+		if (now.ns - n->looked_ns >= SOCKETS_LOOK_NS)
+			look_at_sockets(n, now);
 		note_work(n, now);
 		watch_link(n, now);
 		count(n, now);
 	} while (n->event_count == 0 && mono_before(now, until) &&
 		 !atomic_load_explicit(&n->woken, memory_order_relaxed));
 	/* Acquires what the waker wrote before it called. */
-	(void)atomic_exchange(&n->woken, false);
+	if (atomic_load_explicit(&n->woken, memory_order_relaxed))
+		(void)atomic_exchange(&n->woken, false);
 	poll_meter_leave(&n->meter, now, 1);
 	return n->event_count;
 }
 
 static void nic_loop_wake(struct stream_loop *loop)
 {
-	struct stream_nic *n = loop->context;
-
-	if (atomic_exchange(&n->woken, true))
-		return;
-	poll_meter_call(&n->meter);
-	n->sockets.ops->wake(&n->sockets);
+	wake_loop(loop->context);
 }
 
 /* Whose stream it is; *id as it is known there. */
@@ -402,6 +526,16 @@ static int nic_loop_identify(struct stream_loop *loop,
 	return n->tcp.ops->identify(&n->tcp, identity, err);
 }
 
+static void destroy_group(struct stream_nic_group *group)
+{
+	if (!group)
+		return;
+	for (uint32_t i = 0; i < NIC_QUEUE_COUNT_MAX; i++)
+		for (uint32_t k = 0; k < NIC_QUEUE_COUNT_MAX; k++)
+			frame_ring_destroy(group->rings[i][k]);
+	free(group);
+}
+
 static void nic_loop_destroy(struct stream_loop *loop)
 {
 	struct stream_nic *n = loop->context;
@@ -413,6 +547,8 @@ static void nic_loop_destroy(struct stream_loop *loop)
 	if (n->sockets.ops)
 		n->sockets.ops->destroy(&n->sockets);
 	nic_close(n->nic);
+	if (n->queue == 0)
+		destroy_group(n->group);
 	free(n);
 	loop->context = NULL;
 }
@@ -455,6 +591,7 @@ static struct stream_limits part_of(
 {
 	struct stream_limits part = *all;
 
+	assert(all->stream_count > 0);
 	part.total_bytes = all->total_bytes / all->stream_count * stream_count;
 	part.stream_count = stream_count;
 	return part;
@@ -480,6 +617,12 @@ static int open_tcp(struct stream_nic *n,
 		.arg = n};
 	struct nic_facts facts;
 
+	if (n->group)
+		tcp.net.peers = (struct net_peers){.arg = n,
+			.count = n->group->count - 1,
+			.follows = n->queue > 0,
+			.tell = tell_peers,
+			.pass = pass_on};
 	nic_get_facts(n->nic, &facts);
 	memcpy(tcp.net.mac, facts.mac, sizeof(facts.mac));
 	memcpy(tcp.net.ip4, link->ip4, 4);
@@ -507,9 +650,15 @@ static int open_sockets(struct stream_nic *n,
 	struct stream_kernel_config kernel = {
 		.limits = part_of(&config->limits,
 			config->limits.stream_count - n->tcp_count),
+		.sleeps_only = config->queue > 0,
 		.handler = on_socket,
 		.arg = n};
 
+	/* Nobody's stream, which has to have room all the same. */
+	if (config->queue > 0)
+		kernel.limits.total_bytes =
+			4 * (kernel.limits.send_bytes +
+				    kernel.limits.receive_bytes);
 	for (uint32_t i = 0; i < config->listener_count; i++) {
 		if (config->listeners[i].fd < 0)
 			continue;
@@ -517,6 +666,7 @@ static int open_sockets(struct stream_nic *n,
 		kernel.listeners[kernel.listener_count++].fd =
 			config->listeners[i].fd;
 	}
+	kernel.wake_fd = config->wake_fd;
 	kernel.bell_fd = nic_event_fd(n->nic);
 	n->has_bell = kernel.bell_fd >= 0;
 	return stream_kernel_create(&kernel, &n->sockets, err);
@@ -539,13 +689,58 @@ static int check(const struct stream_nic_config *config, struct error *err)
 		return error_set(err, EINVAL, "too many listeners");
 	for (uint32_t i = 0; i < config->listener_count; i++)
 		sockets += config->listeners[i].fd >= 0;
-	if (sockets == 0)
+	if (config->queue > 0 && sockets > 0)
+		return error_set(err, EINVAL,
+			"sockets are the first loop's of a polled port");
+	if (sockets == 0 && config->queue == 0)
 		return error_set(err, EINVAL,
 			"a polled port needs a socket beside it: admin");
 	if (config->limits.stream_count < 2)
 		return error_set(err, EINVAL,
 			"a polled port needs two connections at least");
 	return 0;
+}
+
+static int make_group(struct stream_nic *n, uint32_t count, struct error *err)
+{
+	struct stream_nic_group *group = calloc(1, sizeof(*group));
+	bool made = group;
+
+	n->group = group;
+	for (uint32_t i = 0; made && i < count; i++)
+		for (uint32_t k = 0; made && k < count; k++) {
+			if (i == k)
+				continue;
+			group->rings[i][k] = frame_ring_create();
+			made = group->rings[i][k];
+		}
+	if (!made)
+		return error_set(err, ENOMEM, "no memory for the loops");
+	group->count = count;
+	return 0;
+}
+
+/* The first loop's port, or its part of it. */
+static int open_port(struct stream_nic *n,
+	const struct stream_nic_config *config, struct error *err)
+{
+	uint32_t count = config->link.port.queue_count;
+	int rc = 0;
+
+	if (config->queue > 0) {
+		const struct stream_nic *first =
+			stream_tls_below(config->first)->context;
+
+		n->group = first->group;
+		n->nic = nic_open_queue(first->nic, config->queue);
+	} else {
+		rc = nic_open(&config->link.port, &n->nic, err);
+		if (rc == 0 && count > 1)
+			rc = make_group(n, count, err);
+	}
+	if (rc == 0 && n->group)
+		n->group->loops[n->queue] = n;
+	return rc;
 }
 
 /* Without TLS. */
@@ -562,17 +757,18 @@ static int create(const struct stream_nic_config *config,
 		return error_set(err, ENOMEM, "no memory for the loop");
 	n->handler = config->handler;
 	n->arg = config->arg;
-	n->core = config->link.core;
+	n->core = config->link.cores[config->queue];
 	n->sleep_ns = config->link.sleep_ns;
 	n->counters = config->counters;
 	if (n->counters)
 		n->before = *n->counters;
 	poll_meter_init(&n->meter, config->poll);
 	n->capture = config->capture;
-	n->tcp_count =
-		config->limits.stream_count - socket_share(&config->limits);
+	n->queue = config->queue;
+	n->tcp_count = config->limits.stream_count -
+		       (config->queue ? 1 : socket_share(&config->limits));
 	loop.context = n;
-	rc = nic_open(&config->link.port, &n->nic, err);
+	rc = open_port(n, config, err);
 	if (rc == 0)
 		rc = open_tcp(n, config, err);
 	/* Last: with an error the listening sockets stay the caller's. */
@@ -596,6 +792,17 @@ static uint32_t tls_listeners(const struct stream_nic_config *config)
 	return listeners;
 }
 
+static int create_below(const void *of, const struct stream_limits *limits,
+	struct stream_tls *tls, struct stream_loop *out, struct error *err)
+{
+	struct stream_nic_config config = *(const struct stream_nic_config *)of;
+
+	config.limits = *limits;
+	config.handler = stream_tls_event;
+	config.arg = tls;
+	return create(&config, out, err);
+}
+
 /* The port and the sockets, and TLS on top of both. */
 static int create_tls(const struct stream_nic_config *config,
 	uint32_t listeners, struct stream_loop *out, struct error *err)
@@ -606,22 +813,8 @@ static int create_tls(const struct stream_nic_config *config,
 		.listeners = listeners,
 		.handler = config->handler,
 		.arg = config->arg};
-	struct stream_nic_config below = *config;
-	struct stream_loop loop;
-	struct stream_tls *tls;
-	int rc = stream_tls_create(&tls_config, &tls, err);
 
-	if (rc)
-		return rc;
-	below.limits = stream_tls_limits(&config->limits);
-	below.handler = stream_tls_event;
-	below.arg = tls;
-	rc = create(&below, &loop, err);
-	if (rc)
-		stream_tls_discard(tls);
-	else
-		stream_tls_join(tls, &loop, out);
-	return rc;
+	return stream_tls_over(&tls_config, create_below, config, out, err);
 }
 
 int stream_nic_create(const struct stream_nic_config *config,

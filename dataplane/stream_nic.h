@@ -17,6 +17,13 @@
  * Link:       looked at ten times a second; when the port that stood by takes
  *             over the network is told where we are.
  * Sockets:    a sixteenth of the streams, 64 at most, at least one.
+ * Queues:     a port of several has a loop for each, with a stack and listeners
+ *             of its own on the same addresses; the first one has the sockets
+ *             for all, watches the link and speaks for the addresses. They
+ *             share the port and what struct net_peers is for: frames that
+ *             concern others cross in bounded rings; what finds no room there
+ *             is dropped, counted. All are made before the first poll(), by
+ *             one thread, and the first one is destroyed last.
  * Counters:   written by the loop's thread, ten times a second.
  * Ownership:  the loop owns the port, and the sockets as stream_kernel.h
  *             says. handler's arg and counters stay the caller's.
@@ -40,7 +47,7 @@ struct stream_nic_link {
 	/* all zero = none */
 	uint8_t ip4[4], gateway4[4];
 	uint8_t ip6[16], gateway6[16];
-	int32_t core; /* the loop's own; -1 = none */
+	int32_t cores[NIC_QUEUE_COUNT_MAX]; /* each loop's own; -1 = none */
 	uint64_t spin_ns, sleep_ns;
 };
 
@@ -51,21 +58,24 @@ struct stream_nic_listener {
 };
 
 struct stream_nic_config {
-	struct stream_nic_link link;
+	struct stream_nic_link link; /* each loop of a port has the same */
+	uint32_t queue; /* which loop this is, below link.port.queue_count */
+	const struct stream_loop *first; /* with queue > 0: the loop of 0 */
 	struct stream_nic_listener listeners[STREAM_LISTENER_COUNT_MAX];
 	uint32_t listener_count;
 	struct stream_limits limits;
 	struct stream_identity identity; /* for listeners with tls */
 	struct nic_counters *counters; /* may be NULL; so may poll */
 	struct poll_counters *poll;
-	struct capture *capture; /* borrowed; may be NULL */
+	struct capture_tap *capture; /* borrowed; may be NULL */
+	int wake_fd; /* as struct stream_kernel_config */
 	stream_handler *handler;
 	void *arg;
 };
 
 /*
  * As nic_open(), stream_tcp_create(), stream_kernel_create() and
- * stream_tls_create().
+ * stream_tls_create(). Only the first loop needs a socket, and may have any.
  */
 int stream_nic_create(const struct stream_nic_config *config,
 	struct stream_loop *out, struct error *err);

@@ -313,7 +313,7 @@ static void take_frames(struct stream_tcp *k, uint64_t *rx_ns)
 		k->caught_up = now;
 		net_expire(k->net, now);
 	}
-	net_flush(k->net, mono_now());
+	net_flush(k->net, total > 0 ? mono_now() : now);
 }
 
 /* Who has asked again before this turn; what asks meanwhile is next. */
@@ -388,7 +388,9 @@ static void turn(struct stream_tcp *k)
 	}
 	take_frames(k, NULL);
 	run_events(k);
-	net_flush(k->net, mono_now());
+	/* What is sent is sent by who has heard of something. */
+	if (k->event_count > 0)
+		net_flush(k->net, mono_now());
 }
 
 static uint32_t tcp_loop_poll(struct stream_loop *loop, struct mono until)

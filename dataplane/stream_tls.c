@@ -394,6 +394,19 @@ static void tls_wake(struct stream_loop *loop)
 	t->below.ops->wake(&t->below);
 }
 
+static void discard(struct stream_tls *t)
+{
+	tls_context_destroy(t->context);
+	tls_context_destroy(atomic_load(&t->fresh));
+	tls_aead_destroy(t->aead);
+	if (t->pool.memory)
+		unit_pool_release(&t->pool);
+	free(t->sealed);
+	free(t->scratch);
+	free(t->streams);
+	free(t);
+}
+
 static void tls_destroy(struct stream_loop *loop)
 {
 	struct stream_tls *t = loop->context;
@@ -404,13 +417,13 @@ static void tls_destroy(struct stream_loop *loop)
 	for (uint32_t i = 0; i < t->limits.stream_count; i++)
 		if (t->streams[i].state > TLS_IS_PLAIN)
 			forget(t, &t->streams[i]);
-	stream_tls_discard(t);
+	discard(t);
 	*loop = (struct stream_loop){0};
 }
 
 /* --- create ------------------------------------------------------------------- */
 
-struct stream_limits stream_tls_limits(const struct stream_limits *above)
+static struct stream_limits limits_below(const struct stream_limits *above)
 {
 	struct stream_limits limits = *above;
 
@@ -446,7 +459,7 @@ static int make_tables(struct stream_tls *t, struct error *err)
 		  : 0;
 }
 
-int stream_tls_create(const struct stream_tls_config *config,
+static int create(const struct stream_tls_config *config,
 	struct stream_tls **out, struct error *err)
 {
 	const struct stream_identity *who = &config->identity;
@@ -474,26 +487,11 @@ int stream_tls_create(const struct stream_tls_config *config,
 	if (rc == 0)
 		rc = make_tables(t, err);
 	if (rc) {
-		stream_tls_discard(t);
+		discard(t);
 		return rc;
 	}
 	*out = t;
 	return 0;
-}
-
-void stream_tls_discard(struct stream_tls *t)
-{
-	if (!t)
-		return;
-	tls_context_destroy(t->context);
-	tls_context_destroy(atomic_load(&t->fresh));
-	tls_aead_destroy(t->aead);
-	if (t->pool.memory)
-		unit_pool_release(&t->pool);
-	free(t->sealed);
-	free(t->scratch);
-	free(t->streams);
-	free(t);
 }
 
 static const struct stream_ops stream_tls_ops = {
@@ -510,7 +508,7 @@ static const struct stream_ops stream_tls_ops = {
 	.destroy = tls_destroy,
 };
 
-void stream_tls_join(struct stream_tls *t, const struct stream_loop *below,
+static void join(struct stream_tls *t, const struct stream_loop *below,
 	struct stream_loop *out)
 {
 	t->below = *below;
@@ -518,6 +516,26 @@ void stream_tls_join(struct stream_tls *t, const struct stream_loop *below,
 	t->ops.name = below->ops->name;
 	*out = (struct stream_loop){
 		.ops = &t->ops, .context = t, .spin_ns = below->spin_ns};
+}
+
+int stream_tls_over(const struct stream_tls_config *config,
+	stream_tls_maker *make, const void *of, struct stream_loop *out,
+	struct error *err)
+{
+	struct stream_limits limits = limits_below(&config->limits);
+	struct stream_loop below;
+	struct stream_tls *t = NULL;
+	int rc = create(config, &t, err);
+
+	if (rc)
+		return rc;
+	assert(t);
+	rc = make(of, &limits, t, &below, err);
+	if (rc)
+		discard(t);
+	else
+		join(t, &below, out);
+	return rc;
 }
 
 const struct stream_loop *stream_tls_below(const struct stream_loop *loop)

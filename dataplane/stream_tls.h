@@ -43,18 +43,21 @@ struct stream_tls_config {
 };
 
 /*
- * To make one: create this, then the loop below with stream_tls_limits(),
- * stream_tls_event() and what was created as its argument; then join the two.
- * -EINVAL (bad certificate or key, said which), -ENOMEM.
+ * Makes the loop below of `of`, with these limits, stream_tls_event() as its
+ * handler and `tls` as its argument.
  */
-int stream_tls_create(const struct stream_tls_config *config,
-	struct stream_tls **out, struct error *err);
-/* Where the loop below could not be made; NULL is allowed. */
-void stream_tls_discard(struct stream_tls *t);
-struct stream_limits stream_tls_limits(const struct stream_limits *above);
+typedef int stream_tls_maker(const void *of, const struct stream_limits *limits,
+	struct stream_tls *tls, struct stream_loop *out, struct error *err);
+
+/*
+ * TLS over a loop that `make` makes, in *out. -EINVAL (bad certificate or key,
+ * said which), -ENOMEM, or what `make` gives.
+ */
+int stream_tls_over(const struct stream_tls_config *config,
+	stream_tls_maker *make, const void *of, struct stream_loop *out,
+	struct error *err);
+
 size_t stream_tls_event(void *arg, const struct stream_event *event);
-void stream_tls_join(struct stream_tls *t, const struct stream_loop *below,
-	struct stream_loop *out);
 /* The loop that this one stands on; itself where there is no TLS. */
 const struct stream_loop *stream_tls_below(const struct stream_loop *loop);
 

@@ -171,7 +171,7 @@ void tcp_input(struct tcp *t, const struct net_in *in)
 	else if ((s.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN)
 		tcp_syn_input(t, &s, NULL);
 	else
-		tcp_stray_input(t, &s);
+		tcp_stray_input(t, &s, in);
 }
 
 bool tcp_icmp(struct tcp *t, const struct net_address *remote, uint8_t local,

@@ -118,7 +118,7 @@ static bool establish(
 	 * one was answered with. */
 	if (s->ack != c->snd_nxt && tcp_cookie_returns(t, s)) {
 		tcp_connection_end(t, c, TCP_END_CLEAN);
-		tcp_stray_input(t, s);
+		tcp_stray_input(t, s, NULL);
 		return false;
 	}
 	if (s->ack != c->snd_nxt) {

@@ -165,7 +165,7 @@ void tcp_syn_input(
 	uint32_t iss;
 
 	if (!l) {
-		tcp_stray_input(t, s);
+		tcp_stray_input(t, s, NULL);
 		return;
 	}
 	if (t->open_count >= t->config.open_count) {
@@ -303,17 +303,19 @@ static bool cookie_input(struct tcp *t, const struct tcp_segment *s)
 }
 
 /* RFC 9293, 3.10.7.1: an answer that the sender's state accepts. */
-void tcp_stray_input(struct tcp *t, const struct tcp_segment *s)
+void tcp_stray_input(
+	struct tcp *t, const struct tcp_segment *s, const struct net_in *in)
 {
 	struct tcp_bare bare = {.flags = TCP_RST};
 
-	if (s->flags & TCP_RST) {
-		t->counters.in_unknown++;
+	if ((s->flags & (TCP_ACK | TCP_SYN | TCP_RST)) == TCP_ACK &&
+		cookie_input(t, s))
 		return;
-	}
-	if ((s->flags & (TCP_ACK | TCP_SYN)) == TCP_ACK && cookie_input(t, s))
+	if (in && net_pass(t->net, in))
 		return;
 	t->counters.in_unknown++;
+	if (s->flags & TCP_RST)
+		return;
 	if (s->flags & TCP_ACK) {
 		bare.seq = s->ack;
 	} else {

@@ -382,8 +382,10 @@ uint32_t tcp_clock_ms(const struct tcp *t);
 /* after: what the sequence number must lie behind, or NULL. */
 void tcp_syn_input(
 	struct tcp *t, const struct tcp_segment *s, const uint32_t *after);
-/* Segments that belong to no connection. */
-void tcp_stray_input(struct tcp *t, const struct tcp_segment *s);
+/* Of no connection here. in: of the packet that another stack may know; NULL =
+ * nobody does. */
+void tcp_stray_input(
+	struct tcp *t, const struct tcp_segment *s, const struct net_in *in);
 /* Does the segment bring back a cookie of ours? */
 bool tcp_cookie_returns(struct tcp *t, const struct tcp_segment *s);
 /* What the peer and the path take, now. */

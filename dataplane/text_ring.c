@@ -44,18 +44,25 @@ static size_t record_size(uint32_t length)
 
 static bool has_room(struct text_ring *ring, size_t need)
 {
-	if (ring->capacity - (ring->head - ring->tail_seen) >= need)
+	if (ring->capacity - (ring->written - ring->tail_seen) >= need)
 		return true;
 	/* Pairs with the release in text_ring_pop(): those records are read. */
 	ring->tail_seen = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
-	return ring->capacity - (ring->head - ring->tail_seen) >= need;
+	return ring->capacity - (ring->written - ring->tail_seen) >= need;
 }
 
-bool text_ring_push(struct text_ring *ring, const struct text_message *message,
+bool text_ring_has_room(struct text_ring *ring, size_t size)
+{
+	/* What is left at the ring's end may be too short for one of them. */
+	return has_room(ring,
+		size + sizeof(struct text_message) + TEXT_PIECE_BYTES_MAX);
+}
+
+bool text_ring_put(struct text_ring *ring, const struct text_message *message,
 	const char *bytes)
 {
 	size_t size = record_size(message->length);
-	size_t at = ring->head & (ring->capacity - 1);
+	size_t at = ring->written & (ring->capacity - 1);
 	size_t skip = ring->capacity - at < size ? ring->capacity - at : 0;
 
 	assert(message->length <= TEXT_PIECE_BYTES_MAX);
@@ -71,9 +78,24 @@ bool text_ring_push(struct text_ring *ring, const struct text_message *message,
 	if (message->length > 0)
 		memcpy(ring->data + at + sizeof(*message), bytes,
 			message->length);
+	ring->written += skip + size;
+	return true;
+}
+
+void text_ring_publish(struct text_ring *ring)
+{
+	if (ring->head == ring->written)
+		return;
 	/* Pairs with the acquire in text_ring_peek(). */
-	__atomic_store_n(
-		&ring->head, ring->head + skip + size, __ATOMIC_RELEASE);
+	__atomic_store_n(&ring->head, ring->written, __ATOMIC_RELEASE);
+}
+
+bool text_ring_push(struct text_ring *ring, const struct text_message *message,
+	const char *bytes)
+{
+	if (!text_ring_put(ring, message, bytes))
+		return false;
+	text_ring_publish(ring);
 	return true;
 }
 

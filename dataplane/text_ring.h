@@ -4,12 +4,13 @@
  * Why:   a decode step makes a thousand events at once. Messages and the bytes
  *        that they carry cross in one ring without lock or allocation, and
  *        the other side is woken once per burst, only if it sleeps.
- * Invariants: tail <= head <= tail + capacity, both free-running; a record is
- *        contiguous, a record of kind TEXT_SKIP fills up to the ring's end.
+ * Invariants: tail <= head <= written <= tail + capacity, all free-running; a
+ *        record is contiguous, a record of kind TEXT_SKIP fills up to the
+ *        ring's end.
  * Ownership: a ring owns its memory. A peeked message is the ring's until it
  *        is popped.
  * Threads: one pushes, one peeks and pops. A bell may be rung by many.
- * When full: push returns false.
+ * When full: put and push return false. Who then waits publishes first.
  */
 #ifndef HEDDLE_DATAPLANE_TEXT_RING_H
 #define HEDDLE_DATAPLANE_TEXT_RING_H
@@ -61,10 +62,11 @@ struct text_ring {
 	_Alignas(CACHE_LINE_BYTES) char *data; /* owned */
 	size_t capacity; /* a power of two */
 	uint8_t pad0[CACHE_LINE_BYTES - 2 * sizeof(size_t)];
-	/* the producer's */
+	/* the producer's; what lies from head to written is not to be seen */
 	size_t head;
+	size_t written;
 	size_t tail_seen;
-	uint8_t pad1[CACHE_LINE_BYTES - 2 * sizeof(size_t)];
+	uint8_t pad1[CACHE_LINE_BYTES - 3 * sizeof(size_t)];
 	/* the consumer's */
 	size_t tail;
 	size_t head_seen;
@@ -80,9 +82,21 @@ _Static_assert(offsetof(struct text_ring, head) == CACHE_LINE_BYTES &&
 int text_ring_init(struct text_ring *ring, size_t capacity);
 void text_ring_release(struct text_ring *ring);
 
-/* message->length bytes at `bytes`, at most TEXT_PIECE_BYTES_MAX. */
+/*
+ * message->length bytes at `bytes`, at most TEXT_PIECE_BYTES_MAX. The other
+ * side sees it after text_ring_publish(): one look then finds several, and the
+ * line with the head is not sent to and fro for each.
+ */
+bool text_ring_put(struct text_ring *ring, const struct text_message *message,
+	const char *bytes);
+void text_ring_publish(struct text_ring *ring);
+/* Both: with it all that was put before is seen. */
 bool text_ring_push(struct text_ring *ring, const struct text_message *message,
 	const char *bytes);
+
+/* The pusher: would records of `size` bytes in all go in, whatever their
+ * sizes? */
+bool text_ring_has_room(struct text_ring *ring, size_t size);
 
 /* The oldest message, its bytes behind it, or NULL. */
 const struct text_message *text_ring_peek(struct text_ring *ring);

@@ -19,7 +19,15 @@
 #define IN_NOTE_BYTES ((size_t)1 << 17)
 #define SLEEP_NS (100 * NS_PER_MS)
 #define WAKE_JOBS 64
+/*
+ * Of these the notes are shown at once: a turn of the network thread costs as
+ * much as an event, and else finds hardly more than one.
+ */
+#define SHOWN_JOBS 8
 #define EVENT_BYTES ((size_t)65536) /* of one job's output, to begin with */
+#define HELP_JOBS 8 /* a thread wakes up in the time of some ten */
+#define HELP_TOKENS 4 /* of one job */
+#define HELP_ROOM_BYTES ((size_t)1 << 20) /* far more than these can say */
 #define IN_NICE 5 /* tokens of running streams go before new prompts */
 #define LEAD_BYTES 192 /* what an event starts with, mostly */
 #define TEMPLATE_SPARE_BYTES ((size_t)1 << 20)
@@ -51,8 +59,11 @@ void text_request_destroy(struct text_request *request)
 	free(request);
 }
 
-static void wake_network(const struct text_shared *shared)
+/* What was noted is seen from now on. */
+static void wake_network(
+	const struct text_shared *shared, struct text_ring *ring)
 {
+	text_ring_publish(ring);
 	if (text_bell_take(shared->bell))
 		shared->wake(shared->wake_arg);
 }
@@ -60,41 +71,53 @@ static void wake_network(const struct text_shared *shared)
 void text_note(struct text_worker *worker, struct text_ring *ring,
 	const struct text_message *message, const char *bytes)
 {
-	while (!text_ring_push(ring, message, bytes)) {
-		wake_network(worker->shared);
+	while (!text_ring_put(ring, message, bytes)) {
+		wake_network(worker->shared, ring);
 		sched_yield();
 	}
 }
 
+/* A thread's own ends of what it shares with the network thread. */
+struct ends {
+	struct text_ring *jobs, *notes;
+	struct text_bell *bell;
+	pthread_mutex_t *turn; /* let go of while it sleeps; NULL: none */
+};
+
 /* The next job; waits. A pause is when the network thread has to know. */
-static const struct text_message *next_job(struct text_worker *worker,
-	struct text_ring *jobs, struct text_bell *bell)
+static const struct text_message *next_job(
+	const struct text_worker *worker, const struct ends *ends)
 {
-	const struct text_message *job = text_ring_peek(jobs);
+	const struct text_message *job = text_ring_peek(ends->jobs);
 
 	if (job)
 		return job;
-	wake_network(worker->shared);
+	wake_network(worker->shared, ends->notes);
 	for (;;) {
-		text_bell_set(bell);
-		job = text_ring_peek(jobs);
+		text_bell_set(ends->bell);
+		job = text_ring_peek(ends->jobs);
 		if (job)
 			break;
-		text_bell_wait(bell, SLEEP_NS);
+		if (ends->turn)
+			pthread_mutex_unlock(ends->turn);
+		text_bell_wait(ends->bell, SLEEP_NS);
+		if (ends->turn)
+			pthread_mutex_lock(ends->turn);
 	}
-	text_bell_clear(bell);
+	text_bell_clear(ends->bell);
 	return job;
 }
 
 static void *in_main(void *arg)
 {
 	struct text_worker *worker = arg;
+	const struct ends ends = {
+		&worker->in_jobs, &worker->in_notes, &worker->in_bell, NULL};
 	struct text_message note = {.kind = TEXT_PARSED};
 
 	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), IN_NICE);
 	for (;;) {
-		const struct text_message *job =
-			next_job(worker, &worker->in_jobs, &worker->in_bell);
+		const struct text_message *job = next_job(worker, &ends);
 
 		if (job->kind == TEXT_QUIT)
 			return NULL;
@@ -106,7 +129,7 @@ static void *in_main(void *arg)
 		text_ring_pop(&worker->in_jobs);
 		text_note(worker, &worker->in_notes, &note, NULL);
 		/* One prompt may take long: its answer does not wait. */
-		wake_network(worker->shared);
+		wake_network(worker->shared, ends.notes);
 	}
 }
 
@@ -140,21 +163,63 @@ static void look_ahead(
 static void *out_main(void *arg)
 {
 	struct text_worker *worker = arg;
+	const struct ends ends = {&worker->out_jobs, &worker->out_notes,
+		&worker->out_bell, &worker->out_turn};
 	uint32_t count = 0;
 
+	pthread_mutex_lock(&worker->out_turn);
 	for (;;) {
-		const struct text_message *job =
-			next_job(worker, &worker->out_jobs, &worker->out_bell);
+		const struct text_message *job = next_job(worker, &ends);
 
 		if (job->kind == TEXT_QUIT)
-			return NULL;
+			break;
 		look_ahead(&worker->out_jobs, job);
 		text_out_run(worker, job);
 		text_ring_pop(&worker->out_jobs);
 		/* In a long burst the first tokens do not wait for the last. */
 		if (++count % WAKE_JOBS == 0)
-			wake_network(worker->shared);
+			wake_network(worker->shared, ends.notes);
+		else if (count % SHOWN_JOBS == 0)
+			text_ring_publish(ends.notes);
 	}
+	text_ring_publish(ends.notes);
+	pthread_mutex_unlock(&worker->out_turn);
+	return NULL;
+}
+
+/* Its notes are few and small, whatever becomes of it. */
+static bool is_small(const struct text_message *job)
+{
+	const struct text_request *request = job->request;
+	const struct text_choice *choice;
+
+	if (job->kind != TEXT_TOKENS || !request->api.sampling.stream ||
+		request->api.sampling.want_logprob ||
+		job->choice >= request->choice_count)
+		return false;
+	choice = &request->choices[job->choice];
+	return job->value - choice->done_count <= HELP_TOKENS;
+}
+
+bool text_worker_help(struct text_worker *worker)
+{
+	const struct text_message *job = NULL;
+
+	if (pthread_mutex_trylock(&worker->out_turn))
+		return false;
+	for (uint32_t i = 0; i < HELP_JOBS; i++) {
+		job = text_ring_peek(&worker->out_jobs);
+		if (!job || !is_small(job) ||
+			!text_ring_has_room(
+				&worker->out_notes, HELP_ROOM_BYTES))
+			break;
+		text_out_run(worker, job);
+		text_ring_pop(&worker->out_jobs);
+	}
+	job = text_ring_peek(&worker->out_jobs);
+	text_ring_publish(&worker->out_notes);
+	pthread_mutex_unlock(&worker->out_turn);
+	return !job;
 }
 
 static int make_rings(struct text_worker *worker)
@@ -209,6 +274,7 @@ int text_worker_start(struct text_worker *worker,
 	int rc;
 
 	*worker = (struct text_worker){.shared = shared};
+	pthread_mutex_init(&worker->out_turn, NULL);
 	rc = make_rings(worker);
 	if (rc == 0)
 		rc = make_scratch(worker);
@@ -253,6 +319,7 @@ bool text_worker_try_stop(struct text_worker *worker)
 void text_worker_release(struct text_worker *worker)
 {
 	assert(!worker->in_started && !worker->out_started);
+	pthread_mutex_destroy(&worker->out_turn);
 	tokenizer_scratch_destroy(worker->scratch);
 	api_text_release(&worker->event);
 	text_ring_release(&worker->in_jobs);

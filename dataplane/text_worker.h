@@ -14,6 +14,11 @@
  *        and sends TEXT_RELEASE as the last one, so no message can name a
  *        request that is gone.
  *
+ * Help:  waking a thread costs more than the text of a token. Where `out`
+ *        sleeps and has been given little, the network thread does it itself
+ *        (text_worker_help()); `out_turn` is held by whoever of the two reads
+ *        the jobs of `out`, by its thread until it sleeps.
+ *
  * Full:  a worker whose ring of notes is full waits for the network thread,
  *        which never waits for a worker: it keeps what a full ring of jobs
  *        refuses and tries again.
@@ -96,13 +101,14 @@ struct text_worker {
 	struct text_ring in_jobs, in_notes, out_jobs, out_notes;
 	struct text_bell in_bell, out_bell;
 	const struct text_shared *shared;
+	pthread_mutex_t out_turn; /* who does the jobs of `out` */
 	pthread_t in_thread, out_thread;
 	bool in_started, out_started; /* and not joined */
 	bool in_told, out_told; /* to end */
 	/* the threads' own */
 	struct tokenizer_scratch *scratch; /* in */
 	size_t text_bytes_max; /* of the scratch */
-	struct api_text event; /* out */
+	struct api_text event; /* of whoever has out_turn */
 };
 
 /* Start both threads. -ENOMEM, -EAGAIN, or of tokenizer_scratch_create(). */
@@ -115,6 +121,13 @@ int text_worker_start(struct text_worker *worker,
 bool text_worker_try_stop(struct text_worker *worker);
 /* After text_worker_try_stop(): what notes are left can still be read. */
 void text_worker_release(struct text_worker *worker);
+
+/*
+ * The network thread, after a burst of pushes to `out`: do them here, where its
+ * thread sleeps and they are few tokens of plain streams. True when none is
+ * left, so that nobody needs to be woken for them; their notes are in the ring.
+ */
+bool text_worker_help(struct text_worker *worker);
 
 /* Takes the body. NULL: no memory, the body stays the caller's. */
 struct text_request *text_request_create(
@@ -131,7 +144,10 @@ void text_in_run(const struct text_shared *shared,
 void text_out_run(
 	struct text_worker *worker, const struct text_message *message);
 
-/* A note to the network thread; waits while the ring is full. */
+/*
+ * A note to the network thread, which sees it with the next that are shown;
+ * waits while the ring is full.
+ */
 void text_note(struct text_worker *worker, struct text_ring *ring,
 	const struct text_message *message, const char *bytes);
 

@@ -14,8 +14,9 @@
 
 int timer_wheel_init(struct timer_wheel *w, uint32_t count, uint64_t now_ns)
 {
-	*w = (struct timer_wheel){
-		.count = count, .tick = (now_ns >> TIMER_WHEEL_TICK_SHIFT) + 1};
+	*w = (struct timer_wheel){.count = count,
+		.tick = (now_ns >> TIMER_WHEEL_TICK_SHIFT) + 1,
+		.soonest = UINT64_MAX};
 	w->links = calloc(count, sizeof(*w->links));
 	if (!w->links)
 		return -ENOMEM;
@@ -33,7 +34,7 @@ void timer_wheel_release(struct timer_wheel *w)
 static void insert(struct timer_wheel *w, uint32_t index, uint64_t tick)
 {
 	struct timer_wheel_link *link = &w->links[index];
-	uint64_t ahead = tick - w->tick;
+	uint64_t ahead = tick - w->tick, empty;
 	unsigned level = 0, slot;
 
 	while (level < TIMER_WHEEL_LEVEL_COUNT - 1 &&
@@ -48,6 +49,9 @@ static void insert(struct timer_wheel *w, uint32_t index, uint64_t tick)
 		w->links[link->next].previous = index;
 	w->heads[link->slot] = index;
 	w->occupied[level] |= UINT64_C(1) << slot;
+	empty = tick >> (LEVEL_BITS * level) << (LEVEL_BITS * level);
+	if (empty < w->soonest)
+		w->soonest = empty;
 }
 
 static void take_out(struct timer_wheel *w, uint32_t index)
@@ -60,9 +64,11 @@ static void take_out(struct timer_wheel *w, uint32_t index)
 		w->links[link->previous].next = link->next;
 	else
 		w->heads[link->slot] = link->next;
-	if (w->heads[link->slot] == TIMER_WHEEL_NONE)
+	if (w->heads[link->slot] == TIMER_WHEEL_NONE) {
 		w->occupied[link->slot / 64] &=
 			~(UINT64_C(1) << (link->slot % 64));
+		w->stale = true;
+	}
 	link->tick = 0;
 }
 
@@ -148,37 +154,46 @@ static void cascade(struct timer_wheel *w, unsigned level)
 	}
 }
 
+/* One of the slot that the time stands in. */
+static uint32_t take_due(struct timer_wheel *w)
+{
+	uint32_t index = w->heads[w->tick % 64];
+
+	assert(index != TIMER_WHEEL_NONE);
+	w->due_tick = w->tick;
+	take_out(w, index);
+	w->set_count--;
+	return index;
+}
+
 uint32_t timer_wheel_expire(struct timer_wheel *w, uint64_t now_ns)
 {
 	uint64_t until = now_ns >> TIMER_WHEEL_TICK_SHIFT;
 	unsigned level = 0;
 
-	for (;;) {
-		uint64_t tick = soonest_tick(w, &level);
-		uint32_t index;
-
-		if (tick > until) {
-			if (w->tick <= until)
-				w->tick = until + 1;
-			return TIMER_WHEEL_NONE;
-		}
-		w->tick = tick;
-		if (level > 0) {
-			cascade(w, level);
-			continue;
-		}
-		index = w->heads[tick % 64];
-		assert(index != TIMER_WHEEL_NONE);
-		take_out(w, index);
-		w->set_count--;
-		return index;
+	/* More of the last one's tick, mostly. */
+	if (w->tick == w->due_tick && w->tick <= until &&
+		w->heads[w->tick % 64] != TIMER_WHEEL_NONE)
+		return take_due(w);
+	while (w->stale || w->soonest <= until) {
+		w->soonest = soonest_tick(w, &level);
+		w->stale = false;
+		if (w->soonest > until)
+			break;
+		w->tick = w->soonest;
+		if (level == 0)
+			return take_due(w);
+		cascade(w, level);
 	}
+	if (w->tick <= until)
+		w->tick = until + 1;
+	return TIMER_WHEEL_NONE;
 }
 
 uint64_t timer_wheel_next_ns(const struct timer_wheel *w)
 {
 	unsigned level = 0;
-	uint64_t tick = soonest_tick(w, &level);
+	uint64_t tick = w->stale ? soonest_tick(w, &level) : w->soonest;
 
 	return tick == UINT64_MAX ? UINT64_MAX : tick << TIMER_WHEEL_TICK_SHIFT;
 }

@@ -37,6 +37,10 @@ struct timer_wheel {
 	uint32_t count;
 	uint32_t set_count;
 	uint64_t tick; /* every earlier one has been handled */
+	/* When a slot has to be emptied next; not known while `stale`. */
+	uint64_t soonest;
+	bool stale;
+	uint64_t due_tick; /* the last one of which something has come */
 	uint64_t occupied[TIMER_WHEEL_LEVEL_COUNT];
 	uint32_t heads[TIMER_WHEEL_LEVEL_COUNT * TIMER_WHEEL_SLOT_COUNT];
 };

@@ -12,7 +12,9 @@
 void rank_send(struct rank *rank, enum ring_kind kind, uint32_t slot_index,
 	uint32_t value)
 {
-	struct rank_outbox *outbox = &rank->outbox;
+	struct rank_outbox *outbox =
+		&rank->fronts[segment_slot_front(rank->segment, slot_index)]
+			 .outbox;
 	uint32_t at = outbox->head + outbox->count;
 
 	/* A turn takes nothing in that it could not hold. */
@@ -26,15 +28,16 @@ void rank_send(struct rank *rank, enum ring_kind kind, uint32_t slot_index,
 		.value = value,
 	};
 	outbox->count++;
+	rank->unsent++;
 }
 
-bool rank_flush(struct rank *rank)
+static uint32_t flush_front(struct rank_front *front)
 {
-	struct rank_outbox *outbox = &rank->outbox;
+	struct rank_outbox *outbox = &front->outbox;
 	uint32_t pushed = 0;
 
 	while (outbox->count > 0 &&
-		ring_push(rank->token_ring, rank->token_count,
+		ring_push(front->token_ring, front->token_count,
 			&outbox->messages[outbox->head])) {
 		if (++outbox->head == outbox->capacity)
 			outbox->head = 0;
@@ -43,8 +46,15 @@ bool rank_flush(struct rank *rank)
 	}
 	/* One wake for the whole burst. */
 	if (pushed > 0)
-		wake_post(rank->front_wake);
-	return outbox->count == 0;
+		wake_ring(front->wake, front->bell_fd);
+	return pushed;
+}
+
+bool rank_flush(struct rank *rank)
+{
+	for (uint32_t i = 0; rank->unsent > 0 && i < rank->front_count; i++)
+		rank->unsent -= flush_front(&rank->fronts[i]);
+	return rank->unsent == 0;
 }
 
 /* --- a request -------------------------------------------------------------- */
@@ -139,12 +149,20 @@ void rank_set_state(struct rank *rank, enum beat_state state)
 {
 	/* Pairs with whoever looks whether the rank takes requests. */
 	__atomic_store_n(&rank->beat->state, (uint32_t)state, __ATOMIC_RELEASE);
-	wake_post(rank->front_wake);
+	for (uint32_t i = 0; i < rank->front_count; i++)
+		wake_ring(rank->fronts[i].wake, rank->fronts[i].bell_fd);
 }
 
-static bool has_messages(const struct ring *ring)
+static bool has_messages(const struct rank *rank)
 {
-	return __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE) != ring->tail;
+	for (uint32_t i = 0; i < rank->front_count; i++) {
+		const struct ring *ring = rank->fronts[i].request_ring;
+
+		if (__atomic_load_n(&ring->head, __ATOMIC_ACQUIRE) !=
+			ring->tail)
+			return true;
+	}
+	return false;
 }
 
 bool rank_sleep_begin(struct rank *rank, const uint32_t *stop,
@@ -156,7 +174,7 @@ bool rank_sleep_begin(struct rank *rank, const uint32_t *stop,
 	       !(ready && __atomic_load_n(ready, __ATOMIC_ACQUIRE)) &&
 	       !(rank->config.hooks.pending &&
 		       rank->config.hooks.pending(rank->config.hooks.arg)) &&
-	       (rank->outbox.count > 0 || !has_messages(rank->request_ring));
+	       (rank->unsent > 0 || !has_messages(rank));
 }
 
 void rank_sleep_end(
@@ -178,19 +196,35 @@ void rank_sleep(struct rank *rank, const uint32_t *stop, const uint32_t *ready,
 
 /* --- life ---------------------------------------------------------------------- */
 
+static int attach_front(struct rank *rank, uint32_t index)
+{
+	const struct segment view = segment_view(rank->segment, index);
+	struct rank_front *front = &rank->fronts[index];
+	size_t stride = view.ring_stride;
+	int rc;
+
+	front->request_ring = segment_request_ring(&view, rank->config.rank);
+	front->token_ring = segment_token_ring(&view, rank->config.rank);
+	front->wake = segment_wake(&view, ROLE_INDEX_FRONT);
+	front->bell_fd = segment_bell(&view);
+	rc = ring_attach(front->request_ring, stride, &front->request_count);
+	return rc ? rc
+		  : ring_attach(front->token_ring, stride, &front->token_count);
+}
+
 static int attach_rings(struct rank *rank, struct error *err)
 {
 	const struct segment *segment = rank->segment;
 	uint32_t number = rank->config.rank;
-	size_t stride = segment->ring_stride;
+	int rc;
 
-	rank->request_ring = segment_request_ring(segment, number);
-	rank->token_ring = segment_token_ring(segment, number);
 	rank->control_ring =
 		segment_control_ring(segment, ROLE_INDEX_RANK0 + number);
-	if (ring_attach(rank->request_ring, stride, &rank->request_count) ||
-		ring_attach(rank->token_ring, stride, &rank->token_count) ||
-		ring_attach(rank->control_ring, stride, &rank->control_count))
+	rc = ring_attach(
+		rank->control_ring, segment->ring_stride, &rank->control_count);
+	for (uint32_t i = 0; rc == 0 && i < rank->front_count; i++)
+		rc = attach_front(rank, i);
+	if (rc)
 		return error_set(err, EINVAL,
 			"%s engine: the rings of rank %u are broken",
 			rank->config.name, number);
@@ -200,19 +234,25 @@ static int attach_rings(struct rank *rank, struct error *err)
 static int allocate(struct rank *rank, struct error *err)
 {
 	uint32_t slots = rank->segment->shape.slot_count;
+	bool all = true;
 
 	/*
-	 * A turn begins with an empty outbox and adds at most a RING_DONE for
+	 * A turn begins with empty outboxes and adds at most a RING_DONE for
 	 * each slot and for each message taken in, and a RING_TOKENS for each
 	 * row; the end adds a RING_DONE for each slot that has had none. To
 	 * take over is a RING_TOKENS and a RING_DONE for each slot.
 	 */
-	rank->outbox.capacity =
-		2 * slots + rank->config.row_count + 2 * RANK_BURST;
-	rank->outbox.messages =
-		calloc(rank->outbox.capacity, sizeof(*rank->outbox.messages));
+	for (uint32_t i = 0; i < rank->front_count; i++) {
+		struct rank_outbox *outbox = &rank->fronts[i].outbox;
+
+		outbox->capacity =
+			2 * slots + rank->config.row_count + 2 * RANK_BURST;
+		outbox->messages =
+			calloc(outbox->capacity, sizeof(*outbox->messages));
+		all = all && outbox->messages;
+	}
 	rank->requests = calloc(slots, sizeof(*rank->requests));
-	if (!rank->outbox.messages || !rank->requests)
+	if (!all || !rank->requests)
 		return error_set(err, ENOMEM,
 			"%s engine: no memory for %u slots", rank->config.name,
 			slots);
@@ -231,7 +271,7 @@ int rank_open(const struct segment *segment, const struct rank_config *config,
 	out->config = *config;
 	out->beat = segment_beat(segment, role);
 	out->wake = segment_wake(segment, role);
-	out->front_wake = segment_wake(segment, ROLE_INDEX_FRONT);
+	out->front_count = segment->shape.front_count;
 	out->counters = segment_engine_counters(segment, config->rank);
 	rc = attach_rings(out, err);
 	if (rc == 0)
@@ -244,6 +284,7 @@ int rank_open(const struct segment *segment, const struct rank_config *config,
 void rank_close(struct rank *rank)
 {
 	free(rank->requests);
-	free(rank->outbox.messages);
+	for (uint32_t i = 0; i < rank->front_count; i++)
+		free(rank->fronts[i].outbox.messages);
 	memset(rank, 0, sizeof(*rank));
 }

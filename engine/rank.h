@@ -12,8 +12,9 @@
  * Requests: kept under the index of their slot, as a checked copy of what the
  *        dataplane sealed; the slot is only told. Payload pages are read when
  *        they are needed, and what is read is checked each time.
- * Outbox: keeps what the token ring could not take. No step begins and no
- *        message is taken in before it is empty, so it is bounded.
+ * Outbox: one for each of the dataplane's fronts, keeps what its token ring
+ *        could not take. No step begins and no message is taken in before all
+ *        are empty, so they are bounded.
  * Adapters: a request holds its instance from intake to its end; one whose
  *        instance is not resident here ends as FINISH_ENGINE_LOST
  *        (rank_adapters.h).
@@ -101,18 +102,34 @@ struct rank_outbox {
 	uint32_t capacity, head, count;
 };
 
+/* One of the dataplane's loops, which knows nothing of the others. */
+struct rank_front {
+	struct ring *request_ring, *token_ring;
+	uint32_t request_count, token_count; /* entries */
+	struct wake *wake;
+	int bell_fd;
+	struct rank_outbox outbox;
+};
+
+/* Where each request ring ended at some time. */
+struct rank_mark {
+	uint32_t head[FRONT_COUNT_MAX];
+};
+
 struct rank {
 	const struct segment *segment; /* borrowed */
 	struct rank_config config;
-	struct ring *request_ring, *token_ring, *control_ring;
-	uint32_t request_count, token_count, control_count; /* entries */
+	struct rank_front fronts[FRONT_COUNT_MAX];
+	uint32_t front_count;
+	uint32_t unsent; /* messages in all outboxes */
+	struct ring *control_ring;
+	uint32_t control_count; /* entries */
 	struct role_beat *beat;
 	struct engine_counters *counters;
-	struct wake *wake, *front_wake;
+	struct wake *wake;
 	struct rank_request *requests; /* owned, [slot_count] */
 	uint32_t waiting; /* requests that are QUEUED */
 	struct rank_adapters *adapters; /* borrowed; NULL = there are none */
-	struct rank_outbox outbox;
 };
 
 /* -EINVAL: the rings are broken; -ENOMEM. On error nothing is left. */
@@ -130,7 +147,7 @@ bool rank_is_live(const struct rank_request *request);
 void rank_send(struct rank *rank, enum ring_kind kind, uint32_t slot_index,
 	uint32_t value);
 
-/* Push what the token ring takes, with one wake; true: nothing is left. */
+/* Push what the token rings take, with one wake each; true: nothing is left. */
 bool rank_flush(struct rank *rank);
 
 /* QUEUED or PREEMPTED -> RUNNING: scheduled at `now`. */
@@ -184,11 +201,11 @@ void rank_take_over(struct rank *rank, struct mono now);
 void rank_sweep_closed(struct rank *rank);
 
 /*
- * Where the request ring ends now, and whether all up to there has been taken
+ * Where the request rings end now, and whether all up to there has been taken
  * in.
  */
-uint32_t rank_ring_mark(const struct rank *rank);
-bool rank_ring_passed(const struct rank *rank, uint32_t mark);
+struct rank_mark rank_ring_mark(const struct rank *rank);
+bool rank_ring_passed(const struct rank *rank, const struct rank_mark *mark);
 
 /* --- rank_log.c: payload pages ------------------------------------------------ */
 

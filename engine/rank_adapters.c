@@ -15,10 +15,10 @@ struct instance {
 	enum adapter_state state;
 	bool loads; /* its LOAD has not been answered */
 	uint32_t drop_count; /* DROPs that have not been answered */
-	bool asked; /* a DROP waits for the ring to be read up to `mark` */
+	bool asked; /* a DROP waits for the rings to be read up to `mark` */
 	bool now; /* and its requests are to be cancelled then */
 	bool told; /* a drop that failed was logged */
-	uint32_t mark;
+	struct rank_mark mark;
 	uint32_t user_count;
 	struct engine_command command; /* its LOAD; files until answered */
 	uint64_t since_ns[ADAPTER_STATE_COUNT];
@@ -357,7 +357,7 @@ void rank_adapters_taken_in(struct rank_adapters *adapters, struct mono now)
 
 		/* A load that was told to stop has its answer first. */
 		if (!it->asked || it->loads ||
-			!rank_ring_passed(adapters->rank, it->mark))
+			!rank_ring_passed(adapters->rank, &it->mark))
 			continue;
 		it->asked = false;
 		adapters->asked_count--;

@@ -183,12 +183,14 @@ static void submit(
 	hand_on(rank, message->slot, now);
 }
 
-static void take(
-	struct rank *rank, const struct ring_message *message, struct mono now)
+/* A front may speak of its own slots alone. */
+static void take(struct rank *rank, uint32_t front,
+	const struct ring_message *message, struct mono now)
 {
 	const struct request_slot *slot;
 
-	if (message->slot >= rank->segment->shape.slot_count) {
+	if (message->slot >= rank->segment->shape.slot_count ||
+		segment_slot_front(rank->segment, message->slot) != front) {
 		drop_bad(rank);
 		return;
 	}
@@ -213,28 +215,48 @@ static void take(
 	}
 }
 
+static uint32_t take_front(struct rank *rank, uint32_t index, struct mono now)
+{
+	const struct rank_front *front = &rank->fronts[index];
+	struct ring_message messages[RANK_BURST];
+	uint32_t count = ring_pop(front->request_ring, front->request_count,
+		messages, RANK_BURST);
+
+	for (uint32_t i = 0; i < count; i++)
+		take(rank, index, &messages[i], now);
+	return count;
+}
+
 uint32_t rank_intake(struct rank *rank, struct mono now)
 {
 	struct ring_message messages[RANK_BURST];
-	uint32_t count = ring_pop(
-		rank->request_ring, rank->request_count, messages, RANK_BURST);
+	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < count; i++)
-		take(rank, &messages[i], now);
+	for (uint32_t i = 0; i < rank->front_count; i++)
+		count += take_front(rank, i, now);
 	/* Epochs change nothing yet; the ring is kept empty. */
 	count += ring_pop(
 		rank->control_ring, rank->control_count, messages, RANK_BURST);
 	return count;
 }
 
-uint32_t rank_ring_mark(const struct rank *rank)
+struct rank_mark rank_ring_mark(const struct rank *rank)
 {
-	return __atomic_load_n(&rank->request_ring->head, __ATOMIC_ACQUIRE);
+	struct rank_mark mark = {.head = {0}};
+
+	for (uint32_t i = 0; i < rank->front_count; i++)
+		mark.head[i] = __atomic_load_n(
+			&rank->fronts[i].request_ring->head, __ATOMIC_ACQUIRE);
+	return mark;
 }
 
-bool rank_ring_passed(const struct rank *rank, uint32_t mark)
+bool rank_ring_passed(const struct rank *rank, const struct rank_mark *mark)
 {
-	return (int32_t)(rank->request_ring->tail - mark) >= 0;
+	for (uint32_t i = 0; i < rank->front_count; i++)
+		if ((int32_t)(rank->fronts[i].request_ring->tail -
+			      mark->head[i]) < 0)
+			return false;
+	return true;
 }
 
 void rank_sweep_closed(struct rank *rank)
@@ -257,9 +279,11 @@ static void fail_left(struct rank *rank)
 	const struct segment *segment = rank->segment;
 	struct ring_message dropped[RANK_BURST];
 
-	while (ring_pop(rank->request_ring, rank->request_count, dropped,
-		       RANK_BURST) > 0)
-		;
+	for (uint32_t i = 0; i < rank->front_count; i++)
+		while (ring_pop(rank->fronts[i].request_ring,
+			       rank->fronts[i].request_count, dropped,
+			       RANK_BURST) > 0)
+			;
 	for (uint32_t i = 0; i < segment->shape.slot_count; i++) {
 		struct request_slot *slot = segment_slot(segment, i);
 		enum engine_state own;

@@ -161,7 +161,7 @@ static bool step_ended(void *arg)
 	if (serve->drives && !serve->broken) {
 		serve->broken = turn(serve, &until, &serve->err);
 		goes_on = !serve->broken && serve->in_flight && until != 0 &&
-			  serve->rank.outbox.count == 0;
+			  serve->rank.unsent == 0;
 	}
 	pthread_mutex_unlock(&serve->lock);
 	return goes_on;
@@ -181,7 +181,7 @@ void serve_sleep(struct serve *serve, const uint32_t *stop, struct mono until)
 
 	pthread_mutex_lock(&serve->lock);
 	/* While the dataplane does not listen, a step that is done waits. */
-	collects = serve->in_flight && serve->rank.outbox.count == 0;
+	collects = serve->in_flight && serve->rank.unsent == 0;
 	sleeps = rank_sleep_begin(&serve->rank, stop,
 		collects ? compute_done_word(serve->compute) : NULL, &seen);
 	pthread_mutex_unlock(&serve->lock);

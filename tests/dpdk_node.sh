@@ -78,21 +78,13 @@ heddled=("$build/heddled" --model "$model" --name mock --device null
 over_port=(env RUNTIME_DIRECTORY="$work" HEDDLE_LISTEN='*:8000' HEDDLE_NIC_DEVICE="$device"
 	HEDDLE_NIC_ADDRESS="10.9.0.2/24,fd09::2/64" "${heddled[@]}" --nic dpdk
 	--admin 127.0.0.1:8001 --control "$work/polled.socket")
-eventually() {
-	local end=$((SECONDS + 60))
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.02
-	done
-}
-logged() { grep -qF -- "$2" "$work/$1.log"; }
 # The tap cuts where its MTU has room for a frame's head too.
 start_polled() {
 	[ "$kind" = af_packet ] || set -- --nic-mtu 1400 "$@"
 	: >"$work/polled.log"
 	"${over_port[@]}" --null-step-us 200 "$@" 2>"$work/polled.log" &
 	polled=$!
-	eventually logged polled "ready: " || return 1
+	eventually logged "ready: " polled.log || return 1
 	[ "$kind" = af_packet ] || lay_wire
 }
 end_polled() {
@@ -180,7 +172,7 @@ fi
 "${heddled[@]}" --listen 127.0.0.1:8000 --admin 127.0.0.1:8002 \
 	--control "$work/plain.socket" 2>"$work/plain.log" &
 plain=$!
-eventually logged plain "ready: "
+eventually logged "ready: " plain.log
 verdict start__over_the_kernel $?
 start_polled
 verdict start__over_the_port $?
@@ -222,6 +214,19 @@ many() { # FOLDER URL
 		clients+=($!)
 	done
 	wait "${clients[@]}"
+}
+# Streams that go on while something happens; the caller waits for `clients`.
+begin_streams() { # FOLDER COUNT TOKENS
+	clients=()
+	mkdir "$work/$1"
+	for i in $(seq "$2"); do
+		ask "$api/v1/completions" -d "{\"model\":\"mock\",\"prompt\":\"a\",\"max_tokens\":$3,\"seed\":9,\"stream\":true,\"ignore_eos\":true}" \
+			>"$work/$1/$i" 2>>"$work/err" &
+		clients+=($!)
+	done
+}
+all_began() { # FOLDER COUNT
+	for i in $(seq "$2"); do grep -q '"text"' "$work/$1/$i" || return 1; done
 }
 many polled "$api"
 many plain "$other"
@@ -398,6 +403,116 @@ core=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//')
 start_polled --nic-core "$core" && serves && end_polled
 verdict core__of_its_own $?
 
+# --- several queues -------------------------------------------------------------------
+# A loop each; the kernel spreads connections over them.
+refuses "2 processors for nic-queues: 3" --nic-queues 3 --nic-core 0,1 &&
+	refuses "processor 0 is given twice" --nic-queues 2 --nic-core 0,0 &&
+	refuses "is no processor" --nic-core 1024 &&
+	refuses "2 loops share 3 connections: each needs two" --nic-queues 2 --connections 3
+verdict check__queues_and_processors $?
+if [ "$kind" = af_packet ]; then
+	refuses "qpairs=3 is not nic-queues: 2" --nic-queues 2 --nic-device "$device,qpairs=3"
+	verdict check__pairs_that_nobody_would_look_at $?
+fi
+of_loops() { # NAME: of the first and of the second loop
+	echo "$(metric "$1" 'loop="0"') $(metric "$1" 'loop="1"')"
+}
+# Where all files of one folder are as those of the other.
+all_same() { # FOLDER EXPECTED
+	differ=0
+	for i in $(cd "$work/$1" && ls); do
+		grep -q '^data: \[DONE\]' "$work/$1/$i" &&
+			cmp -s <(normal <"$work/$1/$i") <(normal <"$work/$2/$i") ||
+			differ=$((differ + 1))
+	done
+	echo "$differ streams differ" >"$work/out"
+	[ "$differ" = 0 ]
+}
+start_polled --nic-queues 2 && eventually serves
+verdict queues__start $?
+many queues "$api"
+all_same queues plain
+verdict queues__streams_at_once_same $?
+read -r first second <<<"$(of_loops heddle_poll_bursts_total)"
+echo "$first and $second bursts" >"$work/out"
+# Frames that are for all loops are a handful; streams are more.
+[ "$first" -gt 20 ] && [ "$second" -gt 20 ]
+verdict queues__both_loops_served $?
+same /v1/completions --data-binary "@$work/long" && grep -qx 200 "$work/out" &&
+	same /v1/completions -d '{"model":"mock","prompt":["a","b","c","d"],"n":8,"seed":5,"max_tokens":4000,"ignore_eos":true}' &&
+	[ "$(wc -c <"$work/out")" -gt 300000 ]
+verdict queues__large_prompt_and_answer_same $?
+curl -sS -m 60 http://127.0.0.1:8001/metrics 2>"$work/err" | grep -a '^heddle_nic' >"$work/out"
+[ "$(metric heddle_nic_handed_total)" -gt 0 ] && [ "$(metric heddle_nic_link_up)" = 1 ] &&
+	[ "$(metric heddle_nic_ports)" = 1 ] && [ "$(metric heddle_nic_lost_total handed)" = 0 ] &&
+	[ "$(metric heddle_nic_lost_total out_port)" = 0 ]
+verdict queues__metrics_of_the_port $?
+ctl stat && grep -q "^loop 0 of the dataplane (nic: dpdk)" "$work/out" && grep -q "^loop 1 of the dataplane (nic: dpdk)" "$work/out"
+verdict queues__stat_of_each $?
+# Of each address some connection goes to each loop.
+both_ip6() {
+	local before after
+	before=$(of_loops heddle_poll_bursts_total)
+	for _ in $(seq 16); do
+		curl -sS -g -m 5 'http://[fd09::2]:8000/v1/models' >"$work/out" 2>"$work/err" || return 1
+		grep -q '"id":"mock"' "$work/out" || return 1
+	done
+	after=$(of_loops heddle_poll_bursts_total)
+	[ "${before% *}" -lt "${after% *}" ] && [ "${before#* }" -lt "${after#* }" ]
+}
+eventually both_ip6
+verdict queues__ip6 $?
+ctl capture start "$work/queues.pcap" && grep -qx "state: running" "$work/out"
+for i in $(seq 16); do
+	curl -sS -m 60 "$api/v1/models" -o /dev/null 2>>"$work/err"
+done
+ctl capture stop && grep -qx "state: stopped" "$work/out" && grep -qx "dropped: 0" "$work/out" &&
+	python3 - "$work/queues.pcap" >"$work/out" 2>"$work/err" <<'END'
+import struct, sys
+data = open(sys.argv[1], "rb").read()
+at, asked, answered = 24, set(), set()
+while at < len(data):
+    length = struct.unpack_from("<I", data, at + 8)[0]
+    frame = data[at + 16:at + 16 + length]
+    at += 16 + length
+    if frame[12:14] == b"\x08\x00" and frame[23] == 6:
+        out = frame[26:30] == bytes([10, 9, 0, 2])
+        port = frame[36:38] if out else frame[34:36]
+        if b"HTTP/1.1 200 OK" in frame[54:]:
+            answered.add(port)
+        if b"GET /v1/models" in frame[54:]:
+            asked.add(port)
+print(len(asked), len(answered))
+assert len(asked) == 16 and asked == answered
+END
+verdict queues__a_capture_of_all $?
+ctl reload && serves
+verdict queues__reload $?
+front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p')
+kill -9 "$front"
+eventually again && many queues_again "$api" && all_same queues_again plain
+verdict queues__killed_serves_again $?
+# Two seconds of steps at least, over both loops, to the end of each.
+begin_streams drain 8 10000
+eventually all_began drain 8 && kill -TERM "$polled" && eventually refused &&
+	grep -q '"error"' "$work/refusal" && wait "${clients[@]}" &&
+	[ "$(grep -l '^data: \[DONE\]' "$work"/drain/* | wc -l)" = 8 ] && wait "$polled"
+status=$?
+polled=
+[ "$status" = 0 ] && ! serves
+verdict queues__drain $?
+if [ "$(nproc)" -ge 2 ]; then
+	cores=$(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0))[:2], sep=",")')
+	start_polled --nic-queues 2 --nic-core "$cores" && eventually serves &&
+		front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p') &&
+		for core in ${cores/,/ }; do
+			grep -qx "Cpus_allowed_list:	$core" /proc/"$front"/task/*/status || break
+		done && grep -hx "Cpus_allowed_list:	$core" /proc/"$front"/task/*/status >"$work/out" && end_polled
+	verdict queues__a_core_each $?
+else
+	echo "  SKIP: one processor"
+fi
+
 # --- TLS ------------------------------------------------------------------------------
 if command -v openssl >/dev/null; then
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
@@ -523,6 +638,23 @@ elif lay_switch >"$work/out" 2>"$work/err"; then
 	verdict standby__not_a_byte_is_lost $?
 	[ "$(metric heddle_nic_takeovers_total)" = 2 ] && eventually serves && end_polled
 	verdict standby__ends $?
+	# Both queues change places; streams of both loops go on.
+	ip link set nic1 up
+	start_polled --nic-queues 2 --nic-standby net_af_packet1,iface=nic1 --null-step-us 2000 &&
+		eventually active_is 0
+	verdict standby__queues_start $?
+	begin_streams over_two_ports 6 1500
+	eventually all_began over_two_ports 6
+	ip link set wire0 down
+	eventually active_is 1 && wait "${clients[@]}"
+	verdict standby__queues_take_over $?
+	ask "$other/v1/completions" -d '{"model":"mock","prompt":"a","max_tokens":1500,"seed":9,"stream":true,"ignore_eos":true}' |
+		text_of >"$work/expected"
+	for i in $(seq 6); do
+		text_of <"$work/over_two_ports/$i" | cmp - "$work/expected" || break
+	done >"$work/out" 2>&1
+	[ ! -s "$work/out" ] && [ "$(wc -c <"$work/expected")" -gt 2500 ] && end_polled
+	verdict standby__queues_lose_not_a_byte $?
 else
 	echo "  SKIP: this kernel has no bridges"
 fi

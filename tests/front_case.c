@@ -43,7 +43,7 @@ static void set_limits(struct front_limits *limits)
 void front_case_prepare(struct front_case *c, uint32_t rank_count)
 {
 	const struct segment_shape shape = {FRONT_CASE_SLOTS, FRONT_CASE_PAGES,
-		FRONT_CASE_RING, rank_count};
+		FRONT_CASE_RING, rank_count, 1};
 	struct error err = {0};
 
 	*c = (struct front_case){.tok = text_tokenizer("qwen")};
@@ -368,7 +368,7 @@ void front_case_push(
 {
 	CU_ASSERT_FATAL(ring_push(segment_token_ring(&c->segment, rank),
 		FRONT_CASE_RING, &message));
-	wake_post(segment_wake(&c->segment, ROLE_INDEX_FRONT));
+	segment_ring_bell(&c->segment);
 }
 
 void front_case_tell(struct front_case *c, const struct ring_message *request)

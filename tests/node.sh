@@ -290,6 +290,68 @@ else
 	echo "  SKIP: only root may become another user"
 fi
 
+# --- several loops ------------------------------------------------------------------------------
+# Each has 64 of the 128 connections, so of 90 that stay both have some.
+refused() { ! "$heddled" -c "$work/heddle.yaml" --check "$@" >"$work/out" 2>&1; }
+refused --nic-queues 9 && refused --nic-queues 0 &&
+	refused --nic-queues 3 --connections 2 && grep -q "3 loops share 2 connections" "$work/out"
+verdict loops__numbers_that_are_refused $?
+cat >"$work/loops.py" <<-'EOF'
+	import json, os, select, signal, socket, sys
+	host, port = sys.argv[1].split("//")[1].split(":")
+	clients = [socket.create_connection((host, int(port)), 60) for _ in range(90)]
+	text = [b""] * len(clients)
+	def ask(i, **more):
+	    body = json.dumps({"model": "woven", "prompt": "hello", "ignore_eos": True, **more}).encode()
+	    text[i] = b""
+	    clients[i].sendall(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+	def hear(*ends): # of all, in any order: who does not read is cut off
+	    waits = {client: i for i, client in enumerate(clients)}
+	    while waits:
+	        for client in select.select(list(waits), [], [], 60)[0]:
+	            i, part = waits[client], client.recv(65536)
+	            assert part, (i, text[i][-300:])
+	            text[i] = (text[i] + part)[-2000:] # the end decides
+	            if any(end in text[i] for end in ends):
+	                del waits[client]
+	                if b"[DONE]" in ends:
+	                    client.close()
+	everybody = range(len(clients))
+	for i in everybody: ask(i, max_tokens=20)
+	hear(b'"completion_tokens":20')
+	for i in everybody: ask(i, max_tokens=2500, stream=True)
+	hear(b'"text":"')
+	os.kill(int(sys.argv[2]), signal.SIGKILL if sys.argv[3] == "kill" else signal.SIGTERM)
+	hear(b"[DONE]", b"engine_lost")
+	lost = sum(b"engine_lost" in t for t in text)
+	print(lost, "of", len(clients), "lost")
+	assert 20 < lost < 70 if sys.argv[3] == "kill" else lost == 0
+EOF
+start --nic-queues 2 --drain-timeout 60s
+python3 "$work/loops.py" "$api" "$(pid_of rank0)" kill >"$work/out" 2>"$work/err"
+verdict loops__a_rank_that_dies_ends_its_requests_in_all $?
+eventually idle && eventually ready && ask "$admin/metrics" >"$work/out" &&
+	[ "$(grep -c '^heddle_poll_turns_total{.*loop="[01]"} [1-9]' "$work/out")" = 2 ] &&
+	grep -q '^heddle_http_requests_total{.*engine="0"} 18[0-9]$' "$work/out" &&
+	[ "$(ctl stat | grep -c '^loop . of the dataplane')" = 2 ]
+verdict loops__are_counted_together_and_apart $?
+printf 'api-keys: %s\n' "$work/keys" >>"$work/heddle.yaml"
+kill -HUP "$node"
+all_reply() {
+	for _ in $(seq 20); do reply_is "$api/v1/models" "$1" || return 1; done
+}
+eventually all_reply 401
+refusing=$?
+cp "$work/good.yaml" "$work/heddle.yaml"
+kill -HUP "$node"
+eventually all_reply 200 && [ "$refusing" = 0 ]
+verdict loops__all_read_the_configuration_again $?
+kill -9 "$(pid_of dataplane)"
+eventually ready && completion 5 | grep -q '"completion_tokens":5' && eventually idle
+verdict loops__a_dataplane_that_dies_comes_back $?
+python3 "$work/loops.py" "$api" "$node" term >"$work/out" 2>"$work/err" && end_node 0 && leftovers
+verdict loops__what_is_open_in_any_ends $?
+
 # --- the service manager ------------------------------------------------------------------------
 notify=$work/notify
 python3 - "$notify" >"$work/notices" <<-'EOF' &

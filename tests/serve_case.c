@@ -57,7 +57,7 @@ void serve_stage_open(struct serve_stage *stage, const char *directory,
 	const struct engine_serve_options *options, struct engine_mail *mail)
 {
 	static const struct segment_shape shape = {
-		SERVE_SLOTS, SERVE_PAGES, SERVE_RING, 1};
+		SERVE_SLOTS, SERVE_PAGES, SERVE_RING, 1, 1};
 	struct error err = {0};
 
 	*stage = (struct serve_stage){

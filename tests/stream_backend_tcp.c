@@ -103,8 +103,8 @@ static uint32_t frames_next(void *arg, struct net_frame *out, uint32_t max)
 	while (f->lent < max && f->head + f->lent != f->tail) {
 		uint32_t at = (f->head + f->lent) % FRAME_COUNT;
 
-		out[f->lent++] =
-			(struct net_frame){f->bytes[at], f->lengths[at], false};
+		out[f->lent++] = (struct net_frame){
+			.bytes = f->bytes[at], .length = f->lengths[at]};
 	}
 	return f->lent;
 }
@@ -306,12 +306,29 @@ int close(int fd)
 
 /* --- the back end --- */
 
-/* TLS on top of it, and TCP's loop in here. */
-static int create_tls(const struct stream_setup *setup,
-	struct stream_tcp_config *config, struct stream_loop *out,
-	struct error *err)
+static int create_below(const void *of, const struct stream_limits *limits,
+	struct stream_tls *tls, struct stream_loop *out, struct error *err)
 {
 	static struct stream_loop below;
+	struct stream_tcp_config config = *(const struct stream_tcp_config *)of;
+	int rc;
+
+	config.limits = *limits;
+	config.handler = stream_tls_event;
+	config.arg = tls;
+	rc = stream_tcp_create(&config, &below, err);
+	if (rc)
+		return rc;
+	*out = below;
+	loop = &below;
+	return 0;
+}
+
+/* TLS on top of it, and TCP's loop in here. */
+static int create_tls(const struct stream_setup *setup,
+	const struct stream_tcp_config *config, struct stream_loop *out,
+	struct error *err)
+{
 	const struct stream_tls_config tls_config = {
 		.identity = {setup->certificate, setup->key,
 			setup->certificate ? strlen(setup->certificate) : 0,
@@ -320,22 +337,8 @@ static int create_tls(const struct stream_setup *setup,
 		.listeners = UINT32_MAX,
 		.handler = setup->handler,
 		.arg = setup->arg};
-	struct stream_tls *tls;
-	int rc = stream_tls_create(&tls_config, &tls, err);
 
-	if (rc)
-		return rc;
-	config->limits = stream_tls_limits(&setup->limits);
-	config->handler = stream_tls_event;
-	config->arg = tls;
-	rc = stream_tcp_create(config, &below, err);
-	if (rc) {
-		stream_tls_discard(tls);
-		return rc;
-	}
-	loop = &below;
-	stream_tls_join(tls, &below, out);
-	return 0;
+	return stream_tls_over(&tls_config, create_below, config, out, err);
 }
 
 static int create(const struct stream_setup *setup, struct stream_loop *out,

@@ -162,7 +162,7 @@ static void look(struct world *w)
 
 static void tell(struct world *w)
 {
-	__atomic_store_n(&segment_adapter_table(&w->segment)->seen,
+	__atomic_store_n(&segment_adapter_table(&w->segment)->seen[0],
 		w->seen_version, __ATOMIC_RELEASE);
 }
 
@@ -207,7 +207,7 @@ static void kill_rank(struct world *w, uint32_t rank, bool resumes)
 
 static void open_world(struct world *w)
 {
-	const struct segment_shape shape = {4, 4, 16, RANKS};
+	const struct segment_shape shape = {4, 4, 16, RANKS, 1};
 	struct adapters_hooks hooks = {w, send_command, ended};
 	struct error err = {0};
 

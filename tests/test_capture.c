@@ -18,14 +18,20 @@
 #define FRAME_HEAD_BYTES 16
 #define FRAME_BYTES_MAX 1514
 
-static struct capture_counters counters;
+static struct capture_counters counters, second;
+
+static struct capture *create_taps(uint32_t count)
+{
+	struct capture_counters *const all[] = {&counters, &second};
+	struct capture *c;
+
+	CU_ASSERT_EQUAL_FATAL(capture_create(all, count, &c), 0);
+	return c;
+}
 
 static struct capture *create(void)
 {
-	struct capture *c;
-
-	CU_ASSERT_EQUAL_FATAL(capture_create(&counters, &c), 0);
-	return c;
+	return create_taps(1);
 }
 
 /* The capture gets a descriptor, the test keeps one. */
@@ -57,7 +63,7 @@ static void put(struct capture *c, uint32_t number)
 	uint8_t frame[FRAME_BYTES_MAX];
 	size_t length = make_frame(number, frame);
 
-	capture_put(c, frame, length, mono_now());
+	capture_put(&c->taps[0], frame, length, mono_now());
 }
 
 static uint32_t word(const uint8_t *at)
@@ -109,15 +115,15 @@ static void test_capture__what_was_put_is_in_the_file(void)
 	int fd;
 
 	CU_ASSERT_FALSE(capture_wants(NULL));
-	CU_ASSERT_FALSE(capture_wants(c));
+	CU_ASSERT_FALSE(capture_wants(&c->taps[0]));
 	put(c, 7); /* nobody wants it */
 	fd = start(c, 1, UINT64_C(1) << 30);
-	CU_ASSERT(capture_wants(c));
+	CU_ASSERT(capture_wants(&c->taps[0]));
 	CU_ASSERT_EQUAL(counters.state, CAPTURE_RUNS);
 	for (uint32_t i = 0; i < 1000; i++)
 		put(c, i);
 	CU_ASSERT_EQUAL(capture_stop(c, &err), 0);
-	CU_ASSERT_FALSE(capture_wants(c));
+	CU_ASSERT_FALSE(capture_wants(&c->taps[0]));
 	CU_ASSERT_EQUAL(counters.state, CAPTURE_STOPPED);
 	CU_ASSERT_EQUAL(counters.frames, 1000);
 	CU_ASSERT_EQUAL(counters.dropped, 0);
@@ -144,7 +150,7 @@ static void test_capture__ends_before_it_is_too_large(void)
 		put(c, i++);
 		sched_yield();
 	}
-	CU_ASSERT_FALSE(capture_wants(c));
+	CU_ASSERT_FALSE(capture_wants(&c->taps[0]));
 	/* Ended already; now its thread is gone, too. */
 	CU_ASSERT_EQUAL(capture_stop(c, NULL), 0);
 	CU_ASSERT_EQUAL(counters.state, CAPTURE_FULL);
@@ -234,12 +240,38 @@ static void test_capture_create__an_earlier_life_has_failed(void)
 	capture_destroy(NULL);
 }
 
+/* Of two loops: what each has put, and what either has dropped. */
+static void test_capture__two_taps_in_one_file(void)
+{
+	struct capture *c = create_taps(2);
+	static const uint8_t large[40000], small[100];
+	struct error err = {0};
+	struct stat st;
+	int fd = start(c, 1, UINT64_C(1) << 30);
+
+	second.dropped = 0;
+	capture_put(&c->taps[1], large, sizeof(large), mono_now());
+	for (int i = 0; i < 300; i++)
+		capture_put(&c->taps[i % 2], small, sizeof(small), mono_now());
+	CU_ASSERT_EQUAL(capture_stop(c, &err), 0);
+	CU_ASSERT_EQUAL(counters.frames, 300);
+	CU_ASSERT_EQUAL(counters.dropped, 0);
+	CU_ASSERT_EQUAL(second.dropped, 1);
+	CU_ASSERT_EQUAL(second.frames, 0);
+	CU_ASSERT_EQUAL(fstat(fd, &st), 0);
+	CU_ASSERT_EQUAL(
+		st.st_size, FILE_HEAD_BYTES + 300 * (FRAME_HEAD_BYTES + 100));
+	close(fd);
+	capture_destroy(c);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
 		SUITE_CASE(capture__what_was_put_is_in_the_file),
 		SUITE_CASE(capture__ends_before_it_is_too_large),
 		SUITE_CASE(capture__refusals),
+		SUITE_CASE(capture__two_taps_in_one_file),
 		SUITE_CASE(capture__drops_what_does_not_fit),
 		SUITE_CASE(capture_create__an_earlier_life_has_failed),
 	};

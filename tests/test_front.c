@@ -772,11 +772,75 @@ static void test_front__each_turn_reads_and_sends(void)
 	front_case_close(&c);
 }
 
+/* --- who does the text --------------------------------------------------------------------------- */
+
+/* True when what `tokens` more are has gone out in one turn. */
+static bool goes_out_at_once(const struct ring_message *m, uint32_t tokens)
+{
+	uint64_t sends;
+
+	front_case_settle(&c);
+	sends = fake_stream_sends();
+	for (uint32_t i = 0; i < tokens; i++)
+		front_case_write(&c, m->slot, id_of(" there"), 0);
+	front_case_tell(&c, m);
+	front_turn(c.front, (struct mono){0});
+	return fake_stream_sends() > sends;
+}
+
+/*
+ * The worker is told at the end of a turn, so what goes out in it was done by
+ * the network thread. It may find the worker awake, but not always.
+ */
+static void test_front__a_few_tokens_wake_no_thread(void)
+{
+	struct ring_message m;
+	uint32_t client, tries = 0;
+
+	front_case_open(&c);
+	client = front_case_connect(&c, 0);
+	front_case_post(client, "/v1/completions", "",
+		TEXT ",\"max_tokens\":500,\"stream\":true}");
+	m = front_case_pop(&c, 0);
+	front_case_run(&c, m.slot);
+	while (!goes_out_at_once(&m, 1) && tries < 100)
+		tries++;
+	CU_ASSERT(tries < 100);
+	/* So many are the worker's. */
+	CU_ASSERT_FALSE(goes_out_at_once(&m, 50));
+	front_case_settle(&c);
+	front_case_finish(&c, &m, FINISH_LENGTH);
+	expect(client, "\r\n0\r\n\r\n");
+	front_case_settle(&c);
+	front_case_close(&c);
+}
+
+/* Their notes may be longer than the ring is, so the worker makes them. */
+static void test_front__logprobs_are_the_workers(void)
+{
+	struct ring_message m;
+	uint32_t client;
+
+	front_case_open(&c);
+	client = front_case_connect(&c, 0);
+	front_case_post(client, "/v1/completions", "",
+		TEXT ",\"max_tokens\":500,\"stream\":true,\"logprobs\":1}");
+	m = front_case_pop(&c, 0);
+	front_case_run(&c, m.slot);
+	for (uint32_t i = 0; i < 10; i++)
+		CU_ASSERT_FALSE(goes_out_at_once(&m, 1));
+	front_case_settle(&c);
+	front_case_finish(&c, &m, FINISH_LENGTH);
+	expect(client, "\r\n0\r\n\r\n");
+	front_case_settle(&c);
+	front_case_close(&c);
+}
+
 /* --- memory ------------------------------------------------------------------------------------ */
 
 /*
- * Both threads that a token passes are counted: the network thread is this
- * one, and the worker has nothing else to do.
+ * Whoever does the text of a token is counted: the network thread is this one,
+ * and the worker has nothing else to do.
  */
 static void test_front__no_allocation_per_token(void)
 {
@@ -831,6 +895,8 @@ int main(void)
 		SUITE_CASE(front__small_pages),
 		SUITE_CASE(front__who_is_first_changes_with_each_step),
 		SUITE_CASE(front__each_turn_reads_and_sends),
+		SUITE_CASE(front__a_few_tokens_wake_no_thread),
+		SUITE_CASE(front__logprobs_are_the_workers),
 		SUITE_CASE(front__no_allocation_per_token),
 	};
 

@@ -35,7 +35,7 @@ static uint64_t set(
 
 static uint64_t seen(void)
 {
-	return __atomic_load_n(&table()->seen, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&table()->seen[0], __ATOMIC_ACQUIRE);
 }
 
 static uint32_t post(const char *body)
@@ -165,10 +165,10 @@ static void test_names__seen_waits_for_what_is_not_in_its_ring(void)
 
 	front_case_open(&c);
 	first = set(1, 1, "tuned", 1);
-	wakes = wake_word(segment_wake(&c.segment, ROLE_INDEX_CONTROL));
+	wakes = segment_wake(&c.segment, ROLE_INDEX_CONTROL)->word;
 	CU_ASSERT(front_case_turn(&c, has_seen, &first));
 	CU_ASSERT_NOT_EQUAL(
-		wake_word(segment_wake(&c.segment, ROLE_INDEX_CONTROL)), wakes);
+		segment_wake(&c.segment, ROLE_INDEX_CONTROL)->word, wakes);
 	while (ring_push(
 		segment_request_ring(&c.segment, 0), FRONT_CASE_RING, &junk)) {
 	}

@@ -46,7 +46,7 @@ static void test_engine_mail__order_and_answers(void)
 	for (uint32_t i = 1; i <= 3; i++) {
 		command = command_of(i);
 		CU_ASSERT_EQUAL(engine_mail_post(mail, &command), 0);
-		CU_ASSERT_EQUAL(wake_word(&wake), i);
+		CU_ASSERT_EQUAL(wake.word, i);
 	}
 	for (uint32_t i = 1; i <= 3; i++) {
 		CU_ASSERT_TRUE(engine_mail_take(mail, &command));

@@ -15,7 +15,7 @@ static const struct front_model model = {.name = {"a\"b\\c"}, .name_count = 1};
 
 static void open_segment(void)
 {
-	const struct segment_shape shape = {4, 4, 16, 2};
+	const struct segment_shape shape = {4, 4, 16, 2, 1};
 	struct error err = {0};
 
 	CU_ASSERT_EQUAL_FATAL(

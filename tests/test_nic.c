@@ -382,6 +382,65 @@ static void test_nic__a_frame_that_is_never_sent_is_no_leak(void)
 	nic_close(nic);
 }
 
+/* Each pair of queues is a ring of its own here, with buffers of its own. */
+static void test_nic_queues__are_apart(void)
+{
+	const struct nic_config config = {.device = "net_ring0",
+		.standby = "net_ring1",
+		.mtu_bytes = 1500,
+		.queue_count = 2};
+	struct nic_numbers numbers;
+	struct nic *nics[2];
+	struct error err = {0};
+	uint32_t before[2];
+
+	CU_ASSERT_EQUAL_FATAL(nic_open(&config, &nics[0], &err), 0);
+	nics[1] = nic_open_queue(nics[0], 1);
+	for (int i = 0; i < 2; i++)
+		before[i] = nic_buffers_out(nics[i]);
+	CU_ASSERT(send_one(nics[1], 3, 0) && nic_flush(nics[1]));
+	CU_ASSERT_EQUAL(receive_some(nics[0], 3, 0, 64), 0);
+	CU_ASSERT_EQUAL(nic_buffers_out(nics[1]), before[1] + 1);
+	CU_ASSERT_EQUAL(nic_buffers_out(nics[0]), before[0]);
+	CU_ASSERT_EQUAL(receive_some(nics[1], 3, 0, 64), 1);
+	CU_ASSERT_EQUAL(through(nics[0], 10, 50), 50);
+	CU_ASSERT_EQUAL(through(nics[1], 20, 60), 60);
+	/* The first one decides, the other follows when it looks. */
+	fake_ports_link("net_ring0", true);
+	CU_ASSERT_FALSE(nic_watch(nics[1]));
+	CU_ASSERT(nic_watch(nics[0]));
+	nic_get_numbers(nics[1], &numbers);
+	CU_ASSERT_EQUAL(numbers.active, 0);
+	CU_ASSERT_FALSE(nic_watch(nics[1]));
+	nic_get_numbers(nics[1], &numbers);
+	CU_ASSERT(numbers.active == 1 && numbers.in_frames == 61);
+	CU_ASSERT_EQUAL(numbers.takeovers + numbers.link_changes, 0);
+	CU_ASSERT_EQUAL(through(nics[1], 30, 70), 70);
+	CU_ASSERT_EQUAL(through(nics[0], 40, 80), 80);
+	for (int i = 0; i < 2; i++)
+		CU_ASSERT_EQUAL(nic_buffers_out(nics[i]), before[i]);
+	nic_close(nics[1]);
+	nic_close(nics[0]);
+	fake_ports_reset();
+	nic_close(open_ring());
+}
+
+static void test_nic_queues__too_few(void)
+{
+	const struct nic_config config = {
+		.device = "net_ring0", .mtu_bytes = 1500, .queue_count = 2};
+	struct error err = {0};
+	struct nic *nic = NULL;
+
+	fake_ports.queues = 1;
+	CU_ASSERT_EQUAL(nic_open(&config, &nic, &err), -ENOTSUP);
+	CU_ASSERT_PTR_NULL(nic);
+	CU_ASSERT_PTR_NOT_NULL(strstr(
+		err.text, "net_ring0: nic-queues: 2, and the port has only 1"));
+	fake_ports_reset();
+	nic_close(open_ring());
+}
+
 static const struct suite_case cases[] = {
 	SUITE_CASE(nic_open__says_what_is_missing),
 	SUITE_CASE(nic_open__one_at_a_time),
@@ -393,6 +452,8 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(nic__a_full_port_keeps_what_waits_in_order),
 	SUITE_CASE(nic__what_is_stuck_is_dropped_one_by_one),
 	SUITE_CASE(nic__a_frame_that_is_never_sent_is_no_leak),
+	SUITE_CASE(nic_queues__are_apart),
+	SUITE_CASE(nic_queues__too_few),
 };
 
 int main(void)

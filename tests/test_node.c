@@ -342,11 +342,13 @@ struct stage {
 	uint32_t descriptors; /* before */
 };
 
-static void open_stage(struct stage *stage, const char *step_us)
+static void open_stage_of(
+	struct stage *stage, const char *step_us, const char *loops)
 {
 	struct error err = {0};
 
 	make_place(&stage->place);
+	set(&stage->place, OPTION_NIC_QUEUES, loops);
 	set(&stage->place, OPTION_NULL_STEP_US, step_us);
 	stage->descriptors = suite_count_descriptors();
 	CU_ASSERT_EQUAL_FATAL(node_setup_open(&stage->place.options,
@@ -364,13 +366,23 @@ static void open_stage(struct stage *stage, const char *step_us)
 	stage->admin = stage->place.setup->address[1];
 }
 
+static void open_stage(struct stage *stage, const char *step_us)
+{
+	open_stage_of(stage, step_us, "1");
+}
+
 /* Nothing is left: no slot, no page, no descriptor. */
 static void close_stage(struct stage *stage)
 {
 	const struct segment *segment = node_threads_segment(stage->node);
 	struct error err = {0};
 
-	CU_ASSERT_EQUAL(segment_front_counters(segment)->bad_messages_total, 0);
+	for (uint32_t i = 0; i < segment->shape.front_count; i++) {
+		const struct segment view = segment_view(segment, i);
+
+		CU_ASSERT_EQUAL(
+			segment_front_counters(&view)->bad_messages_total, 0);
+	}
 	for (uint32_t i = 0; i < segment->shape.rank_count; i++)
 		CU_ASSERT_EQUAL(
 			segment_engine_counters(segment, i)->bad_messages_total,
@@ -427,6 +439,68 @@ static void test_node_threads__a_seed_decides_the_text(void)
 	close_stage(&stage);
 }
 
+/* Until the answer is whole; the connection stays. */
+static void ask_and_keep(int fd)
+{
+	static const char request[] =
+		"POST /v1/completions HTTP/1.1\r\nhost: x\r\n"
+		"content-length: 57\r\n\r\n{\"model\":\"woven\","
+		"\"prompt\":\"x\",\"max_tokens\":20,\"n\":2}     ";
+	char text[8192] = "";
+	size_t length = 0;
+	ssize_t got = 1;
+
+	CU_ASSERT_EQUAL_FATAL(
+		send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL),
+		(ssize_t)sizeof(request) - 1);
+	while (got > 0 && !strstr(text, "\"total_tokens\"") &&
+		length < sizeof(text) - 1) {
+		got = recv(fd, text + length, sizeof(text) - 1 - length, 0);
+		length += got > 0 ? (size_t)got : 0;
+		text[length] = '\0';
+	}
+	CU_ASSERT_EQUAL(occurrences(text, "\"finish_reason\":\"length\""), 2);
+}
+
+/*
+ * A loop has 32 of the 64 connections, so of 40 that stay each has some; what
+ * they ask for goes to both ranks and comes back to whose it is.
+ */
+static void test_node_threads__several_loops(void)
+{
+	enum { CLIENTS = 40 };
+	const struct front_counters *counters;
+	struct front_counters total;
+	struct segment view;
+	struct stage stage;
+	int fds[CLIENTS];
+	const char *text;
+
+	open_stage_of(&stage, "0", "2");
+	view = segment_view(node_threads_segment(stage.node), 1);
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < CLIENTS; i++) {
+			if (round == 0)
+				fds[i] = connect_to(stage.api);
+			ask_and_keep(fds[i]);
+		}
+	segment_front_total(&view, &total);
+	CU_ASSERT_EQUAL(total.connections_open, CLIENTS);
+	CU_ASSERT_EQUAL(total.output_tokens_total, (uint64_t)2 * CLIENTS * 40);
+	counters = segment_front_counters(&view);
+	CU_ASSERT_TRUE(counter_read(&counters->connections_open) >= 8);
+	CU_ASSERT_TRUE(counter_read(&counters->requests_total) >= 16);
+	/* The first answers for all. */
+	text = fetch(stage.admin, "GET", "/metrics", "");
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(text, "heddle_http_requests_total{model_name=\"woven\","
+			     "engine=\"0\"} 81"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, ",loop=\"1\"} "));
+	for (int i = 0; i < CLIENTS; i++)
+		close(fds[i]);
+	close_stage(&stage);
+}
+
 static void test_node_threads__clients_that_go_leave_nothing(void)
 {
 	static const char request[] =
@@ -468,6 +542,7 @@ int main(void)
 		SUITE_CASE(role_setup__only_what_control_wrote),
 		SUITE_CASE(node_threads__completion_chat_and_models),
 		SUITE_CASE(node_threads__a_seed_decides_the_text),
+		SUITE_CASE(node_threads__several_loops),
 		SUITE_CASE(node_threads__clients_that_go_leave_nothing),
 	};
 

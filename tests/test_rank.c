@@ -64,15 +64,20 @@ static void open_rank(struct stage *stage)
 	rank_take_over(&stage->rank, (struct mono){1});
 }
 
-static void open_stage(struct stage *stage)
+static void open_stage_of(struct stage *stage, uint32_t front_count)
 {
-	static const struct segment_shape shape = {SLOTS, 600, 64, 2};
+	const struct segment_shape shape = {SLOTS, 600, 64, 2, front_count};
 	struct error err = {0};
 
 	memset(stage, 0, sizeof(*stage));
 	CU_ASSERT_EQUAL_FATAL(
 		segment_create(&shape, &stage->segment, &stage->fd, &err), 0);
 	open_rank(stage);
+}
+
+static void open_stage(struct stage *stage)
+{
+	open_stage_of(stage, 1);
 }
 
 static void close_stage(struct stage *stage)
@@ -455,6 +460,67 @@ static void test_rank__whatever_the_dataplane_writes(void)
 	close_stage(&stage);
 }
 
+/* --- several fronts ------------------------------------------------------------- */
+
+static uint32_t heard_by(
+	const struct segment *view, struct ring_message *out, uint32_t max)
+{
+	return ring_pop(segment_token_ring(view, 1), 64, out, max);
+}
+
+/* Each hears of its own alone, and may speak of its own alone. */
+static void test_rank__fronts_are_served_apart(void)
+{
+	const uint32_t slots[2] = {0, SLOTS - 1};
+	struct ring_message said[4];
+	struct segment views[2];
+	struct stage stage;
+	struct rank_mark mark;
+
+	open_stage_of(&stage, 2);
+	for (uint32_t f = 0; f < 2; f++) {
+		const struct ring_message other = {RING_SUBMIT, slots[1 - f],
+			segment_slot(&stage.segment, slots[1 - f])->generation,
+			0};
+
+		views[f] = segment_view(&stage.segment, f);
+		CU_ASSERT_TRUE(ring_push(
+			segment_request_ring(&views[f], 1), 64, &other));
+	}
+	CU_ASSERT_EQUAL(rank_intake(&stage.rank, (struct mono){1}), 2);
+	CU_ASSERT_EQUAL(stage.rank.counters->bad_messages_total, 2);
+	for (uint32_t f = 0; f < 2; f++) {
+		const struct request_slot *slot = prepare(&stage, slots[f], 4);
+		const struct ring_message own = {
+			RING_SUBMIT, slots[f], slot->generation, 0};
+
+		CU_ASSERT_TRUE(ring_push(
+			segment_request_ring(&views[f], 1), 64, &own));
+	}
+	/* What one ring holds is not passed because the other is empty. */
+	mark = rank_ring_mark(&stage.rank);
+	CU_ASSERT_FALSE(rank_ring_passed(&stage.rank, &mark));
+	CU_ASSERT_EQUAL(rank_intake(&stage.rank, (struct mono){2}), 2);
+	CU_ASSERT_TRUE(rank_ring_passed(&stage.rank, &mark));
+	for (uint32_t f = 0; f < 2; f++)
+		CU_ASSERT_EQUAL(stage.submitted[slots[f]], 1);
+	rank_finish(&stage.rank, slots[1], FINISH_CANCELLED);
+	CU_ASSERT_TRUE(rank_flush(&stage.rank));
+	CU_ASSERT_EQUAL(heard_by(&views[0], said, 4), 0);
+	CU_ASSERT_EQUAL_FATAL(heard_by(&views[1], said, 4), 1);
+	CU_ASSERT_EQUAL(said[0].kind, RING_DONE);
+	CU_ASSERT_EQUAL(said[0].slot, slots[1]);
+	/* One that does not read holds up what is for it, and is waited for. */
+	for (uint32_t i = 0; i < 65; i++)
+		rank_send(&stage.rank, RING_TOKENS, slots[0], 0);
+	rank_send(&stage.rank, RING_TOKENS, slots[1], 0);
+	CU_ASSERT_FALSE(rank_flush(&stage.rank));
+	CU_ASSERT_EQUAL(heard_by(&views[1], said, 4), 1);
+	CU_ASSERT_EQUAL(heard_by(&views[0], said, 4), 4);
+	CU_ASSERT_TRUE(rank_flush(&stage.rank));
+	close_stage(&stage);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -467,6 +533,7 @@ int main(void)
 		SUITE_CASE(resume__an_impossible_log_fails_alone),
 		SUITE_CASE(resume__slots_of_other_ranks_and_other_lives_stay),
 		SUITE_CASE(rank__whatever_the_dataplane_writes),
+		SUITE_CASE(rank__fronts_are_served_apart),
 	};
 
 	return SUITE_MAIN("rank", cases);

@@ -34,21 +34,33 @@ struct share {
 
 static const struct share shares[] = {
 	/* A thread for each core, by default or because it was said. */
-	{2, {1, 0}, 0x2, {0x3}},
-	{2, {1, 2}, 0x2, {0x3}},
-	{4, {1, 5}, 0xe, {0xf}},
-	{1, {1, 0}, 0, {0x1}},
+	{2, {1, 0, 1}, 0x2, {0x3}},
+	{2, {1, 2, 1}, 0x2, {0x3}},
+	{4, {1, 5, 1}, 0xe, {0xf}},
+	{1, {1, 0, 1}, 0, {0x1}},
 	/* Spare cores: half of them, at least one, are the dataplane's. */
-	{2, {1, 1}, 0x2, {0x3}},
-	{4, {1, 3}, 0x8, {0xf}},
-	{4, {1, 2}, 0x8, {0xf}},
-	{16, {1, 4}, 0xfc00, {0xffff}},
+	{2, {1, 1, 1}, 0x2, {0x3}},
+	{4, {1, 3, 1}, 0x8, {0xf}},
+	{4, {1, 2, 1}, 0x8, {0xf}},
+	{16, {1, 4, 1}, 0xfc00, {0xffff}},
 	/* Several ranks, parts of unequal size. */
-	{4, {2, 0}, 0xa, {0x3, 0xc}},
-	{4, {2, 1}, 0xa, {0x3, 0xc}},
-	{5, {2, 2}, 0x14, {0x7, 0x18}},
-	{3, {3, 0}, 0, {0x1, 0x2, 0x4}},
-	{2, {3, 0}, 0, {0, 0, 0}},
+	{4, {2, 0, 1}, 0xa, {0x3, 0xc}},
+	{4, {2, 1, 1}, 0xa, {0x3, 0xc}},
+	{5, {2, 2, 1}, 0x14, {0x7, 0x18}},
+	{3, {3, 0, 1}, 0, {0x1, 0x2, 0x4}},
+	{2, {3, 0, 1}, 0, {0, 0, 0}},
+	/* Each loop has one, as far as they are spare; said by nobody: one. */
+	{4, {1, 1, 0}, 0xc, {0xf}},
+	{4, {1, 2, 2}, 0xc, {0xf}},
+	{4, {1, 1, 3}, 0xe, {0xf}},
+	{4, {1, 2, 8}, 0xc, {0xf}},
+	{16, {1, 4, 2}, 0xfc00, {0xffff}},
+	{16, {1, 12, 4}, 0xf000, {0xffff}},
+	{4, {1, 0, 8}, 0xe, {0xf}},
+	/* Two loops of four in each part, then one of two. */
+	{8, {2, 1, 4}, 0xcc, {0xf, 0xf0}},
+	{6, {2, 1, 3}, 0x36, {0x7, 0x38}},
+	{6, {2, 1, 2}, 0x24, {0x7, 0x38}},
 };
 
 static void test_role_cores__front_and_ranks(void)
@@ -74,7 +86,8 @@ static void test_role_cores__spare_cores_part_them(void)
 {
 	for (uint32_t total = 1; total <= 40; total++)
 		for (uint32_t threads = 1; threads <= total + 1; threads++) {
-			const struct role_cores cores = {1, threads};
+			const struct role_cores cores = {
+				1, threads, 1 + (total + threads) % 4};
 			cpu_set_t all = odd_cores(total), front;
 			uint32_t own = role_cores_compute(&cores, total);
 

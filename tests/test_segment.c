@@ -2,8 +2,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,24 +14,29 @@
 #include "tests/fake/fake_os.h"
 #include "tests/suite.h"
 
-static const struct segment_shape small = {64, 100, 16, 2};
+static const struct segment_shape small = {64, 100, 16, 2, 1};
 
 static void test_segment_size__bounds(void)
 {
 	static const struct segment_shape bad[] = {
-		{0, 100, 16, 1},
-		{REQUEST_SLOT_COUNT_MAX + 1, 100, 16, 1},
-		{64, 0, 16, 1},
-		{64, PAYLOAD_PAGE_COUNT_MAX + 1, 16, 1},
-		{64, 100, 0, 1},
-		{64, 100, 1, 1},
-		{64, 100, 24, 1},
-		{64, 100, 2 * SEGMENT_RING_COUNT_MAX, 1},
-		{64, 100, 16, 0},
-		{64, 100, 16, RANK_COUNT_MAX + 1},
+		{0, 100, 16, 1, 1},
+		{REQUEST_SLOT_COUNT_MAX + 1, 100, 16, 1, 1},
+		{64, 0, 16, 1, 1},
+		{64, PAYLOAD_PAGE_COUNT_MAX + 1, 16, 1, 1},
+		{64, 100, 0, 1, 1},
+		{64, 100, 1, 1, 1},
+		{64, 100, 24, 1, 1},
+		{64, 100, 2 * SEGMENT_RING_COUNT_MAX, 1, 1},
+		{64, 100, 16, 0, 1},
+		{64, 100, 16, RANK_COUNT_MAX + 1, 1},
+		{64, 100, 16, 1, 0},
+		{64, 100, 16, 1, FRONT_COUNT_MAX + 1},
+		{1, 100, 16, 1, 2},
+		{64, 1, 16, 1, 2},
 	};
 	struct segment_shape most = {REQUEST_SLOT_COUNT_MAX,
-		PAYLOAD_PAGE_COUNT_MAX, SEGMENT_RING_COUNT_MAX, RANK_COUNT_MAX};
+		PAYLOAD_PAGE_COUNT_MAX, SEGMENT_RING_COUNT_MAX, RANK_COUNT_MAX,
+		FRONT_COUNT_MAX};
 	size_t size = 0;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -97,6 +104,128 @@ static void test_segment_create__areas_are_apart(void)
 		claim(segment_page(&s, i), PAYLOAD_PAGE_BYTES, &s, claimed);
 	segment_detach(&s);
 	segment_detach(&s);
+	close(fd);
+}
+
+/* What a front has of its own is nobody else's, and all of it is somebody's. */
+static void test_segment_view__fronts_share_nothing(void)
+{
+	static const struct segment_shape three = {65, 100, 16, 2, 3};
+	static unsigned char claimed[4 << 20];
+	uint32_t slots = 0, pages = 0;
+	struct segment s;
+	struct error err = {0};
+	int fd;
+
+	CU_ASSERT_EQUAL_FATAL(segment_create(&three, &s, &fd, &err), 0);
+	CU_ASSERT_FATAL(s.size_bytes <= sizeof(claimed));
+	memset(claimed, 0, sizeof(claimed));
+	for (uint32_t f = 0; f < three.front_count; f++) {
+		struct segment v = segment_view(&s, f);
+		struct segment_share own = segment_slot_share(&v);
+
+		claim(segment_beat(&v, ROLE_INDEX_FRONT),
+			sizeof(struct role_beat), &v, claimed);
+		claim(segment_wake(&v, ROLE_INDEX_FRONT), sizeof(struct wake),
+			&v, claimed);
+		claim(segment_control_ring(&v, ROLE_INDEX_FRONT), ring_size(16),
+			&v, claimed);
+		claim(segment_front_counters(&v), sizeof(struct front_counters),
+			&v, claimed);
+		for (uint32_t i = 0; i < three.rank_count; i++) {
+			claim(segment_request_ring(&v, i), ring_size(16), &v,
+				claimed);
+			claim(segment_token_ring(&v, i), ring_size(16), &v,
+				claimed);
+			CU_ASSERT_PTR_EQUAL(
+				segment_wake(&v, ROLE_INDEX_RANK0 + i),
+				segment_wake(&s, ROLE_INDEX_RANK0 + i));
+		}
+		CU_ASSERT_EQUAL(own.first, slots);
+		for (uint32_t i = 0; i < own.count; i++)
+			CU_ASSERT_EQUAL(
+				segment_slot_front(&v, own.first + i), f);
+		slots += own.count;
+		own = segment_page_share(&v);
+		CU_ASSERT_EQUAL(own.first, pages);
+		pages += own.count;
+	}
+	CU_ASSERT_EQUAL(slots, three.slot_count);
+	CU_ASSERT_EQUAL(pages, three.page_count);
+	for (uint32_t i = 0; i < three.rank_count; i++)
+		claim(segment_engine_counters(&s, i),
+			sizeof(struct engine_counters), &s, claimed);
+	segment_detach(&s);
+	close(fd);
+}
+
+static void test_segment_front_total__adds_up(void)
+{
+	static const struct segment_shape two = {4, 4, 16, 1, 2};
+	struct front_counters *one, total;
+	struct segment s, v;
+	struct error err = {0};
+	int fd;
+
+	CU_ASSERT_EQUAL_FATAL(segment_create(&two, &s, &fd, &err), 0);
+	for (uint32_t f = 0; f < two.front_count; f++) {
+		v = segment_view(&s, f);
+		one = segment_front_counters(&v);
+		counter_add(&one->requests_total, 3 + f);
+		histogram_add(&one->first_token, 1000);
+		counter_set(&one->nic.port_count, 2);
+		counter_set(&one->nic.link_up, 1);
+		counter_add(&one->nic.in_frames_total, 10);
+		counter_set(&one->capture.serial, 5 + f);
+	}
+	segment_front_total(&v, &total);
+	CU_ASSERT_EQUAL(total.requests_total, 7);
+	CU_ASSERT_EQUAL(total.first_token.count, 2);
+	CU_ASSERT_EQUAL(total.nic.port_count, 2);
+	CU_ASSERT_EQUAL(total.nic.link_up, 1);
+	CU_ASSERT_EQUAL(total.nic.in_frames_total, 20);
+	CU_ASSERT_EQUAL(total.capture.serial, 5);
+	segment_detach(&s);
+	close(fd);
+}
+
+/* Everyone who has the segment or its descriptors can ring; a copy is whole. */
+static void test_segment_ring_bell__ends_the_sleep_of_one_front(void)
+{
+	static const struct segment_shape two = {4, 4, 16, 1, 2};
+	struct segment s, other, mine, theirs;
+	struct error err = {0};
+	eventfd_t rung = 0;
+	struct pollfd bells[2];
+	int fd;
+
+	CU_ASSERT_EQUAL_FATAL(segment_create(&two, &s, &fd, &err), 0);
+	CU_ASSERT_EQUAL_FATAL(segment_attach(fd, &other, &err), 0);
+	mine = segment_view(&s, 1);
+	theirs = segment_view(&other, 1);
+	CU_ASSERT_EQUAL(segment_bell(&theirs), -1);
+	other.bell_fds[1] = s.bell_fds[1];
+	theirs = segment_view(&other, 1);
+	for (int i = 0; i < 2; i++)
+		bells[i] =
+			(struct pollfd){.fd = s.bell_fds[i], .events = POLLIN};
+	/* Nobody sleeps: no system call. */
+	segment_ring_bell(&theirs);
+	CU_ASSERT_EQUAL(poll(bells, 2, 0), 0);
+	(void)wake_arm(segment_wake(&mine, ROLE_INDEX_FRONT));
+	segment_ring_bell(&theirs);
+	CU_ASSERT_EQUAL(poll(bells, 2, 0), 1);
+	CU_ASSERT(bells[1].revents & POLLIN);
+	CU_ASSERT_EQUAL(eventfd_read(s.bell_fds[1], &rung), 0);
+	wake_disarm(segment_wake(&mine, ROLE_INDEX_FRONT));
+	segment_ring_bell(&theirs);
+	CU_ASSERT_EQUAL(poll(bells, 2, 0), 0);
+	/* What an attached one was given is not its own to close. */
+	segment_detach(&other);
+	CU_ASSERT_EQUAL(eventfd_write(s.bell_fds[1], 1), 0);
+	segment_detach(&s);
+	CU_ASSERT_EQUAL(poll(bells, 2, 0), 2);
+	CU_ASSERT(bells[1].revents & POLLNVAL);
 	close(fd);
 }
 
@@ -234,7 +363,7 @@ static void test_segment_attach__every_word_of_the_header_is_checked(void)
 
 static void test_segment_attach__header_of_a_larger_one(void)
 {
-	struct segment_shape large = {64, 1000, 16, 2};
+	struct segment_shape large = {64, 1000, 16, 2, 1};
 	struct segment s;
 	struct error err = {0};
 	char header[64];
@@ -361,12 +490,15 @@ int main(void)
 		SUITE_CASE(segment_size__bounds),
 		SUITE_CASE(segment_create__areas_are_apart),
 		SUITE_CASE(segment_create__starts_empty),
+		SUITE_CASE(segment_ring_bell__ends_the_sleep_of_one_front),
 		SUITE_CASE(segment_create__size_is_sealed),
 		SUITE_CASE(segment_create__every_call_can_fail),
 		SUITE_CASE(segment_attach__from_another_process),
 		SUITE_CASE(segment_attach__every_word_of_the_header_is_checked),
 		SUITE_CASE(segment_attach__header_of_a_larger_one),
 		SUITE_CASE(segment_attach__no_segment_at_all),
+		SUITE_CASE(segment_view__fronts_share_nothing),
+		SUITE_CASE(segment_front_total__adds_up),
 		SUITE_CASE(wake_post__no_work_is_slept_over),
 		SUITE_CASE(
 			wake_wait__ends_in_time_or_when_the_word_has_changed),

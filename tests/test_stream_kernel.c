@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -267,6 +268,25 @@ static void test_streams__idle_ones_hold_no_buffer(void)
 	case_end(&c);
 }
 
+/* A blocking eventfd of others': a write to it does what wake() does. */
+static void test_wake_fd__ends_a_wait(void)
+{
+	const struct mono never = {UINT64_MAX};
+	struct stream_kernel_config config = usual(listening_socket());
+	struct stream_loop loop;
+	struct error err = {0};
+
+	config.wake_fd = eventfd(0, EFD_CLOEXEC);
+	CU_ASSERT_EQUAL_FATAL(stream_kernel_create(&config, &loop, &err), 0);
+	for (uint32_t i = 1; i <= 3; i++) {
+		CU_ASSERT_EQUAL(eventfd_write(config.wake_fd, 1), 0);
+		CU_ASSERT_EQUAL(loop.ops->poll(&loop, never), 0);
+		CU_ASSERT_EQUAL(loop.rung, i);
+	}
+	loop.ops->destroy(&loop);
+	CU_ASSERT_EQUAL(close(config.wake_fd), 0);
+}
+
 int main(void)
 {
 	static const struct suite_case cases[] = {
@@ -277,6 +297,7 @@ int main(void)
 		SUITE_CASE(create__older_kernels),
 		SUITE_CASE(accept__out_of_descriptors),
 		SUITE_CASE(streams__idle_ones_hold_no_buffer),
+		SUITE_CASE(wake_fd__ends_a_wait),
 	};
 
 	return SUITE_MAIN("stream_kernel", cases);

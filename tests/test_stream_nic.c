@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -77,6 +78,17 @@ int nic_open(
 	return 0;
 }
 
+struct nic *nic_open_queue(struct nic *first, uint32_t queue)
+{
+	(void)queue;
+	return first;
+}
+
+void nic_enter(struct nic *nic)
+{
+	(void)nic;
+}
+
 void nic_close(struct nic *nic)
 {
 	port.open_count -= nic != NULL;
@@ -98,8 +110,8 @@ uint32_t nic_receive(struct nic *nic, struct net_frame *out, uint32_t max)
 	while (f->lent < max && f->head + f->lent != f->tail) {
 		uint32_t at = (f->head + f->lent) % FRAME_COUNT;
 
-		out[f->lent++] =
-			(struct net_frame){f->bytes[at], f->lengths[at], false};
+		out[f->lent++] = (struct net_frame){
+			.bytes = f->bytes[at], .length = f->lengths[at]};
 		port.in_count++;
 	}
 	return f->lent;
@@ -189,6 +201,7 @@ struct echo {
 	struct nic_counters counters;
 	struct poll_counters poll;
 	uint16_t socket_port;
+	int wake_fd;
 	uint32_t opened[2], closed_count; /* by listener */
 	uint32_t index[2]; /* of the stream that a listener opened last */
 };
@@ -242,12 +255,13 @@ static struct stream_nic_config make_config(struct echo *e)
 		.link = {.port = {.device = "fake0", .mtu_bytes = 1500},
 			.ip4 = {10, 0, 0, 1},
 			.prefix4_bits = 24,
-			.core = -1,
+			.cores = {-1, -1},
 			.spin_ns = 12345,
 			.sleep_ns = NS_PER_MS},
 		.listeners = {{.fd = listening(&e->socket_port)},
 			{.fd = -1, .tcp_port = TCP_PORT}},
 		.listener_count = 2,
+		.wake_fd = e->wake_fd,
 		.limits = {.stream_count = STREAM_COUNT,
 			.send_bytes = 16384,
 			.receive_bytes = 4096,
@@ -452,21 +466,38 @@ static void test_stream_nic__names_of_dead_streams(void)
 	end(&e);
 }
 
+/* What woke it was remembered once: the wait after the next one lasts. */
+static void ends_one_wait(struct echo *e)
+{
+	struct mono until = mono_add(mono_now(), PATIENCE_NS);
+
+	CU_ASSERT_EQUAL(e->loop.ops->poll(&e->loop, until), 0);
+	CU_ASSERT(mono_before(mono_now(), until));
+	until = mono_add(mono_now(), 5 * NS_PER_MS);
+	CU_ASSERT_EQUAL(e->loop.ops->poll(&e->loop, until), 0);
+	CU_ASSERT_FALSE(mono_before(mono_now(), until));
+}
+
 static void test_stream_nic__a_wake_ends_the_wait(void)
 {
 	struct echo e = {0};
-	struct mono until;
 
 	begin(&e);
 	e.loop.ops->wake(&e.loop);
-	until = mono_add(mono_now(), PATIENCE_NS);
-	CU_ASSERT_EQUAL(e.loop.ops->poll(&e.loop, until), 0);
-	CU_ASSERT(mono_before(mono_now(), until));
-	/* It was remembered once: the next one waits. */
-	until = mono_add(mono_now(), 5 * NS_PER_MS);
-	CU_ASSERT_EQUAL(e.loop.ops->poll(&e.loop, until), 0);
-	CU_ASSERT_FALSE(mono_before(mono_now(), until));
+	ends_one_wait(&e);
 	end(&e);
+}
+
+/* Others have the descriptor by which the sockets' loop is woken. */
+static void test_stream_nic__the_descriptor_ends_the_wait(void)
+{
+	struct echo e = {.wake_fd = eventfd(0, EFD_CLOEXEC)};
+
+	begin(&e);
+	CU_ASSERT_EQUAL(eventfd_write(e.wake_fd, 1), 0);
+	ends_one_wait(&e);
+	end(&e);
+	CU_ASSERT_EQUAL(close(e.wake_fd), 0);
 }
 
 static void test_stream_nic__sleeps_only_where_it_may(void)
@@ -621,6 +652,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(stream_nic__both_kinds_in_one_loop),
 	SUITE_CASE(stream_nic__names_of_dead_streams),
 	SUITE_CASE(stream_nic__a_wake_ends_the_wait),
+	SUITE_CASE(stream_nic__the_descriptor_ends_the_wait),
 	SUITE_CASE(stream_nic__sleeps_only_where_it_may),
 	SUITE_CASE(stream_nic__a_full_port_keeps_it_awake),
 	SUITE_CASE(stream_nic__a_port_that_tells_of_frames),

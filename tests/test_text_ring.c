@@ -67,8 +67,43 @@ static void test_text_ring_after__is_what_comes_next(void)
 	text_ring_release(&ring);
 }
 
+/* Of messages that are put none is seen before all are. */
+static void test_text_ring_put__is_seen_when_published(void)
+{
+	static const char bytes[4096];
+	const struct text_message *message;
+	struct text_message sent = {
+		.kind = TEXT_BYTES, .length = sizeof(bytes)};
+	struct text_ring ring;
+	uint32_t put = 0, taken = 0;
+
+	CU_ASSERT_EQUAL_FATAL(text_ring_init(&ring, CAPACITY), 0);
+	for (int round = 0; round < 3; round++) {
+		while (text_ring_put(&ring, &sent, bytes))
+			sent.value = ++put;
+		CU_ASSERT_PTR_NULL(text_ring_peek(&ring));
+		text_ring_publish(&ring);
+		while ((message = text_ring_peek(&ring))) {
+			CU_ASSERT_EQUAL(message->value, taken);
+			text_ring_pop(&ring);
+			taken++;
+		}
+		CU_ASSERT_EQUAL(taken, put);
+		/* The next round begins elsewhere. */
+		CU_ASSERT(text_ring_push(&ring, &sent, bytes));
+		sent.value = ++put;
+		message = text_ring_peek(&ring);
+		CU_ASSERT(message && message->value == taken);
+		text_ring_pop(&ring);
+		taken++;
+	}
+	CU_ASSERT(taken > 3 * 10);
+	text_ring_release(&ring);
+}
+
 static const struct suite_case cases[] = {
 	SUITE_CASE(text_ring_after__is_what_comes_next),
+	SUITE_CASE(text_ring_put__is_seen_when_published),
 };
 
 int main(void)

@@ -32,7 +32,7 @@ $(call test,adapter_table,base/adapters.c)
 $(call test,mail,engine/mail.c engine/files.c base/wake.c base/clock.c \
 	base/error.c)
 $(call test,segment,base/segment.c base/counters.c base/ring.c base/wake.c \
-	base/clock.c base/error.c tests/fake/fake_os.c,$(mappers) close)
+	base/clock.c base/error.c tests/fake/fake_os.c,$(mappers) eventfd close)
 
 vmm_test_c = memmgr/vmm_host.c base/error.c base/clock.c \
 	tests/fake/fake_vmm.c tests/fake/fake_os.c tests/fake/aborts.c
@@ -159,6 +159,7 @@ $(call test,text_ring,dataplane/text_ring.c)
 $(call test,tcp_wire,$(tcp_test_c))
 $(call test,tcp_move,$(tcp_test_c))
 $(call test,net,$(tcp_test_c))
+$(call test,net_peers,$(tcp_test_c))
 $(call test,tcp_attack,$(tcp_test_c))
 $(call test,tcp_rate,$(tcp_test_c))
 $(call test,tcp_linux,$(tcp_test_c))
@@ -189,8 +190,13 @@ TESTS += $(B)/tests/test_stream_tcp $(B)/tests/test_stream_tcp_end \
 	$(B)/tests/test_stream_tcp_tls
 $(call test,stream_nic,$(sort tests/lwip_host.c tests/pattern.c \
 	dataplane/stream_nic.c dataplane/stream_tcp.c dataplane/capture.c \
+	dataplane/frame_ring.c \
 	$(stream_kernel_c) $(tcp_c)))
 $(B)/tests/test_stream_nic: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
+$(call test,stream_nic_queues,$(sort tests/lwip_host.c tests/pattern.c \
+	dataplane/stream_nic.c dataplane/stream_tcp.c dataplane/capture.c \
+	dataplane/frame_ring.c $(stream_kernel_c) $(tcp_c)))
+$(B)/tests/test_stream_nic_queues: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
 $(call test,tcp_lwip,tests/lwip_host.c $(tcp_test_c))
 $(B)/tests/test_tcp_lwip: LINK += -Wl,--export-dynamic-symbol=sys_now -ldl
 endif

@@ -31,15 +31,6 @@ woven_model() {
 		tests/golden/qwen3_moe/config.json >"$work/model/config.json"
 }
 
-# Until COMMAND succeeds; a minute is for a slow machine, not for the product.
-eventually() {
-	local end=$((SECONDS + 60))
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.02
-	done
-}
-logged() { grep -qF -- "$1" "$work/log"; }
 notify=
 start() { # OPTION...
 	: >"$work/log"

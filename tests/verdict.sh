@@ -17,6 +17,16 @@ verdict() { # NAME STATUS
 	done
 }
 
+# Until COMMAND succeeds; a minute is for a slow machine, not for the product.
+eventually() {
+	local end=$((SECONDS + 60))
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.02
+	done
+}
+logged() { grep -qF -- "$1" "$work/${2:-log}"; } # TEXT [LOG]
+
 # The line that tests/run.sh reads, and the exit status.
 suite() { # NAME
 	echo "suite $1: $passed passed, $failed failed, 0 skipped"

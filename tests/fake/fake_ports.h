@@ -24,6 +24,7 @@ struct fake_ports {
 	unsigned can[2]; /* enum fake_offload, in the order of being asked */
 	unsigned asked; /* how many have been */
 	unsigned wanted; /* of the port that was configured last */
+	unsigned queues; /* that ports have; 0 = as many as they say */
 };
 
 extern struct fake_ports fake_ports;

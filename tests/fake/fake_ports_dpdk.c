@@ -40,6 +40,8 @@ int __wrap_rte_eth_dev_info_get(uint16_t port, struct rte_eth_dev_info *out)
 	int rc = __real_rte_eth_dev_info_get(port, out);
 	unsigned can;
 
+	if (rc == 0 && fake_ports.queues)
+		out->max_rx_queues = (uint16_t)fake_ports.queues;
 	if (rc || !fake_ports.offers || fake_ports.asked == 2)
 		return rc;
 	can = fake_ports.can[fake_ports.asked++];

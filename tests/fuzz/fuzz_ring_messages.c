@@ -58,7 +58,7 @@ static void beat(struct target *t)
 
 static void open_target(struct target *t)
 {
-	const struct segment_shape shape = {SLOTS, 64, RING, 1};
+	const struct segment_shape shape = {SLOTS, 64, RING, 1, 1};
 	static struct front_setup setup;
 	struct error err = {0};
 	int fd;
