@@ -180,17 +180,19 @@ adapter replace first "$root/a3" --drain && wait "$stream" && whole "$work/a" &&
 verdict replace_drain__the_old_one_first $?
 rm -rf "$work/moved" && cp -r "$root/a1" "$work/moved" && adapter load moving "$work/moved" &&
 	mv "$work/moved" "$work/elsewhere" && cp -r "$root/a2" "$work/moved" &&
-	kill -9 "$(pid_of rank0)" && eventually ready && eventually both_resident moving && serves moving &&
+	kill_role rank0 && eventually ready && eventually both_resident moving && serves moving &&
 	adapter unload moving
 verdict engine_killed__its_adapters_are_there_again_whatever_became_of_the_files $?
 
 # --- what dies --------------------------------------------------------------------------
 stream "$work/a" first $long
-victim=$(ctl -o json adapter show first | python3 -c '
+has_user() { # ADAPTER: $victim, the rank
+	victim=$(ctl -o json adapter show "$1" | python3 -c '
 import json, sys
 for r in json.load(sys.stdin)["instances"][0]["ranks"]:
-    if r["users"]: print("rank%d" % r["rank"])')
-adapter unload first --no-wait && eventually listed "first +draining" && kill -9 "$(pid_of "${victim:-rank0}")"
+    if r["users"]: print("rank%d" % r["rank"])') && [ -n "$victim" ]
+}
+eventually has_user first && adapter unload first --no-wait && eventually listed "first +draining" && kill_role "$victim"
 # Books of a new life come after its first word.
 if [ "$device" = null ]; then
 	wait "$stream"
@@ -201,7 +203,7 @@ else
 fi
 verdict engine_killed__while_it_drains $?
 adapter load first "$root/a1" && kill -STOP "$(pid_of rank1)" && adapter load second "$root/a2" --no-wait &&
-	listed "second +(staging|loading)" && unknown second && kill -9 "$(pid_of rank1)" &&
+	listed "second +(staging|loading)" && unknown second && kill_role rank1 &&
 	eventually serves second && eventually both_resident second && serves first
 verdict engine_killed__while_it_loads $?
 kill -STOP "$(pid_of rank1)" && adapter load third "$root/a3" --no-wait &&
@@ -209,11 +211,11 @@ kill -STOP "$(pid_of rank1)" && adapter load third "$root/a3" --no-wait &&
 	later=$! && kill -CONT "$(pid_of rank1)" && wait $later && eventually not_listed third && unknown third
 verdict unload_now__while_it_loads $?
 stream "$work/a" first $((long / 10))
-adapter replace first "$root/a2" && kill -9 "$(pid_of rank0)" && kill -9 "$(pid_of rank1)"
+adapter replace first "$root/a2" && kill_role rank0 && kill_role rank1
 wait "$stream"
 eventually ready && eventually both_resident first && eventually not_listed draining && serves first && balanced
 verdict engines_killed__after_replace $?
-kill -9 "$(pid_of dataplane)" && eventually ready && eventually serves first && serves second &&
+kill_role dataplane && eventually ready && eventually serves first && serves second &&
 	adapter unload second && unknown second
 verdict dataplane_killed__knows_the_names_again $?
 kill -HUP "$node" && eventually logged "configuration read again" && serves first

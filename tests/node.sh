@@ -132,11 +132,11 @@ first=$stream
 stream "$work/b" woven 60000
 second=$stream
 descriptors=$(ls "/proc/$node/fd" | wc -l)
-kill -9 "$(pid_of rank0)"
+kill_role rank0
 wait "$first"
 a=$?
 eventually logged "rank 0 serves again"
-kill -9 "$(pid_of rank1)"
+kill_role rank1
 wait "$second"
 [ $? = 0 ] && [ "$a" = 0 ] && grep -q '"code":"engine_lost"' "$work/a" &&
 	grep -q '"code":"engine_lost"' "$work/b"
@@ -145,7 +145,7 @@ eventually ready && completion 50 | grep -q '"completion_tokens":50' &&
 	eventually reply_is "$admin/ready" 200
 verdict engine_killed__serves_again $?
 stream "$work/a" woven 60000
-kill -9 "$(pid_of dataplane)"
+kill_role dataplane
 wait "$stream"
 [ $? != 0 ] && completion 5 | grep -q '"completion_tokens":5' && eventually ready
 verdict dataplane_killed__serves_again_on_the_same_port $?
@@ -251,7 +251,7 @@ if command -v openssl >/dev/null; then
 	eventually logged "tls.pem: TLS certificate" && tls_chat new
 	verdict tls__a_bad_certificate_keeps_the_old $?
 	issue new
-	kill -9 "$(pid_of dataplane)"
+	kill_role dataplane
 	eventually tls_chat new 2>"$work/err"
 	verdict tls__a_new_life_has_the_new_certificate $?
 	kill -TERM "$node"
@@ -346,7 +346,7 @@ cp "$work/good.yaml" "$work/heddle.yaml"
 kill -HUP "$node"
 eventually all_reply 200 && [ "$refusing" = 0 ]
 verdict loops__all_read_the_configuration_again $?
-kill -9 "$(pid_of dataplane)"
+kill_role dataplane
 eventually ready && completion 5 | grep -q '"completion_tokens":5' && eventually idle
 verdict loops__a_dataplane_that_dies_comes_back $?
 python3 "$work/loops.py" "$api" "$node" term >"$work/out" 2>"$work/err" && end_node 0 && leftovers

@@ -51,5 +51,18 @@ stream() { # FILE MODEL MAX_TOKENS
 	stream=$!
 	eventually grep -q '"text":"' "$1"
 }
-pid_of() { ctl info | sed -n "s/^$1\.pid: //p"; }
+# The process of a role; one between two lives is waited for, since it has the
+# number 0, and kill takes that for all of this shell's group.
+pid_now() { ctl info | sed -n "s/^$1\.pid: //p"; }
+has_pid() { pid=$(pid_now "$1") && [ "${pid:-0}" != 0 ]; }
+pid_of() { # ROLE
+	local pid
+	eventually has_pid "$1" && echo "$pid"
+}
+# SIGKILL, seen by control: what is ready after it is another life.
+pid_is_not() { [ "$(pid_now "$1")" != "$2" ]; }
+kill_role() { # ROLE
+	local pid
+	pid=$(pid_of "$1") && kill -9 "$pid" && eventually pid_is_not "$1" "$pid"
+}
 ready() { [ "$(ctl info | grep -c '\.state: ready')" = 3 ]; }
