@@ -9,6 +9,7 @@
 # off-loads in software, checksums and cuts of segments.
 set -u
 build=$1 kind=$2
+. tests/openai_venv.sh
 if [ -z "${HEDDLE_TEST_INSIDE:-}" ]; then
 	for tool in curl ip ethtool unshare; do
 		command -v "$tool" >/dev/null || {
@@ -16,6 +17,7 @@ if [ -z "${HEDDLE_TEST_INSIDE:-}" ]; then
 			exit 77
 		}
 	done
+	get_openai >/dev/null 2>&1 # what is out of reach inside
 	for flags in -Urn -n; do
 		unshare "$flags" true 2>/dev/null &&
 			HEDDLE_TEST_INSIDE=1 exec unshare "$flags" "$0" "$@"
@@ -549,9 +551,8 @@ if command -v openssl >/dev/null; then
 	curl -sS -m 10 --tls-max 1.2 "$api/v1/models" >"$work/out" 2>"$work/err"
 	[ $? = 35 ] && [ ! -s "$work/out" ]
 	verdict tls__1_2_is_refused $?
-	python=build/openai-venv/bin/python # made by tests/openai.sh
-	if "$python" -c 'import openai' 2>/dev/null; then
-		SSL_CERT_FILE=$work/tls.pem "$python" -B - "$api" >"$work/out" 2>"$work/err" <<'CLIENT'
+	if has_openai; then
+		SSL_CERT_FILE=$work/tls.pem "$openai_python" -B - "$api" >"$work/out" 2>"$work/err" <<'CLIENT'
 import sys
 import openai
 client = openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="-", max_retries=0)
@@ -565,7 +566,7 @@ assert whole and "".join(pieces) == whole, (whole, pieces)
 CLIENT
 		verdict tls__openai_package $?
 	else
-		echo "  SKIP: the openai package is not in build/openai-venv"
+		echo "  SKIP: openai $openai_version cannot be installed here (python3-venv, PyPI)"
 	fi
 	end_polled
 	verdict tls__ends $?
