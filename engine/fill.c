@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/ahead.h"
 #include "engine/fill.h"
 #include "engine/matrix.h"
 #include "engine/weights.h"
@@ -35,6 +36,7 @@ struct state {
 	uint8_t *host; /* scales, then vectors as stored */
 	uint64_t scale_bytes, vector_bytes;
 	uint16_t *expanded; /* [lane_count] one chunk of fp8, expanded */
+	struct ahead ahead; /* its places are the pieces */
 	uint64_t total_bytes;
 };
 
@@ -184,6 +186,30 @@ static struct panels panels_of(
 	};
 }
 
+static int begin_ahead(struct state *state)
+{
+	struct ahead_place *places = calloc(state->count + 1, sizeof(*places));
+	int rc;
+
+	if (!places)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < state->count; i++) {
+		const struct piece *piece = &state->pieces[i];
+		struct panels panels = panels_of(
+			state->fill, &state->fill->plan->items[piece->item]);
+
+		if (piece->kind == PIECE_HOST)
+			continue;
+		places[i] = (struct ahead_place){
+			piece->to, (uint64_t)panels.rows * panels.cols *
+					   dtype_size(panels.type)};
+	}
+	rc = ahead_begin(state->fill->vmm, places, state->count,
+		state->fill->lane_count, &state->ahead);
+	free(places);
+	return rc;
+}
+
 /* Bytes [offset, offset + length) of a matrix, as stored, to their places. */
 static int put(const struct fill *fill, const struct piece *piece,
 	uint64_t offset, const uint8_t *data, size_t length)
@@ -230,6 +256,7 @@ static int take(void *arg, uint32_t lane, uint32_t segment, uint64_t offset,
 	struct state *state = arg;
 	const struct piece *piece = &state->pieces[segment];
 
+	ahead_reached(&state->ahead, segment);
 	switch (piece->kind) {
 	case PIECE_FP8:
 		return take_fp8(state, piece, lane, offset, data, length);
@@ -393,7 +420,11 @@ int fill_run(
 {
 	struct state state = {.fill = fill};
 	struct reader_sink sink = {
-		take, progress, &state, fill->lane_count, false};
+		.take = take,
+		.progress = progress,
+		.arg = &state,
+		.lane_count = fill->lane_count,
+	};
 	int rc;
 
 	if (!measure(&state))
@@ -410,11 +441,19 @@ int fill_run(
 	if (rc == 0) {
 		cut_items(&state);
 		sort_pieces(&state);
-		rc = reader_run(fill->files, state.segments, state.count, &sink,
-			out, err);
+		rc = begin_ahead(&state);
+		if (rc)
+			error_set(err, -rc,
+				"no plan of the memory of %u "
+				"tensors: %s",
+				fill->plan->count, strerror(-rc));
 	}
 	if (rc == 0)
+		rc = reader_run(fill->files, state.segments, state.count, &sink,
+			out, err);
+	if (rc == 0)
 		rc = store_vectors(&state, err);
+	ahead_end(&state.ahead);
 	free(state.expanded);
 	free(state.host);
 	free(state.segments);

@@ -276,6 +276,23 @@ static void show_life(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 	__atomic_store_n(&mark->beat_ns, mono_now().ns, __ATOMIC_RELAXED);
 }
 
+/* Nothing is wrong with the weights: only their time is another. */
+void serve_tell_small_pages(struct serve *serve)
+{
+	struct vmm_large_pages pages;
+
+	vmm_host_large_pages(&serve->vmm, &pages);
+	if (pages.refused_count == 0 || serve->told_small)
+		return;
+	serve->told_small = true;
+	log_warnx("rank %u: the system gave no large page (of 2 MiB) for %llu "
+		  "of %llu of the weights' memory: %s; small ones do, and "
+		  "steps and loads take longer",
+		serve->rank.config.rank,
+		(unsigned long long)pages.refused_count,
+		(unsigned long long)pages.asked_count, strerror(pages.code));
+}
+
 static int open_model(struct serve *serve, const struct engine_place *place,
 	const struct model_files *files, enum cpu_isa isa, struct error *err)
 {
@@ -571,6 +588,7 @@ int serve_open(const struct engine_place *place,
 		serve_close(serve);
 		return rc;
 	}
+	serve_tell_small_pages(serve);
 	await_first_loads(serve, place->stop);
 	serve->now = mono_now();
 	rank_take_over(&serve->rank, serve->now);

@@ -48,7 +48,6 @@ struct serve_adapters {
 	enum lane_place places[READER_LANE_COUNT_MAX];
 	uint32_t beside; /* atomic: requests run; read by the lanes */
 	struct adapter_pace pace;
-	bool told_small; /* the system gives small pages: said once */
 };
 
 /* --- the loader's thread ------------------------------------------------------------- */
@@ -332,26 +331,9 @@ static int map_load(struct serve_adapters *adapters, uint32_t instance,
 	return begin_job(adapters, instance, PHASE_COPY, err);
 }
 
-/* Nothing is wrong with the weights: only their time is another. */
-static void tell_small(struct serve_adapters *adapters)
-{
-	struct vmm_large_pages pages;
-
-	vmm_host_large_pages(&adapters->serve->vmm, &pages);
-	if (pages.refused_count == 0 || adapters->told_small)
-		return;
-	adapters->told_small = true;
-	log_warnx("rank %u: the system gave no large page (of 2 MiB) for %llu "
-		  "of %llu of adapters' memory: %s; small ones do, and loads "
-		  "and unloads take longer",
-		adapters->serve->rank.config.rank,
-		(unsigned long long)pages.refused_count,
-		(unsigned long long)pages.asked_count, strerror(pages.code));
-}
-
 static int end_load(struct serve_adapters *adapters)
 {
-	tell_small(adapters);
+	serve_tell_small_pages(adapters->serve);
 	adapter_publish(adapters->set, adapters->loading);
 	adapters->loading = NULL;
 	adapters->phase = PHASE_NONE;

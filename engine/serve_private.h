@@ -81,6 +81,7 @@ struct serve {
 	struct engine_serve_options options;
 	struct vmm vmm;
 	struct serve_keep *keep; /* mapped head of the memory file, or NULL */
+	bool told_small; /* the system gives small pages: said once */
 	struct model *model;
 	struct verify *verify; /* NULL = nothing is kept */
 	struct compute *compute;
@@ -117,6 +118,9 @@ void serve_close(struct serve *serve);
 
 /* Threads that compute: as the options say, or one per core. */
 uint32_t serve_thread_count(const struct engine_serve_options *options);
+
+/* After a load of weights: the log says so where they lie in small pages. */
+void serve_tell_small_pages(struct serve *serve);
 
 /*
  * Do what there is to do. *out_until: when there may be more without a message

@@ -517,38 +517,63 @@ static int host_clear(struct vmm *vmm, vmm_addr at, size_t size_bytes)
 	return 0;
 }
 
-/* For want of memory now another one may be given; else none ever is. */
+/*
+ * For want of memory now another one may be given; else none ever is, unless
+ * some were: a page that others write just then is refused for many reasons.
+ */
 static void note_refusal(struct vmm_host *host, int code)
 {
-	__atomic_fetch_add(&host->refused_count, 1, __ATOMIC_RELAXED);
+	uint64_t refused =
+		__atomic_add_fetch(&host->refused_count, 1, __ATOMIC_RELAXED);
+	bool none = refused >=
+		    __atomic_load_n(&host->asked_count, __ATOMIC_RELAXED);
+
 	__atomic_store_n(&host->refused_code, code, __ATOMIC_RELAXED);
-	if (code != ENOMEM && code != EBUSY && code != EAGAIN)
+	if (none && code != ENOMEM && code != EBUSY && code != EAGAIN)
 		__atomic_store_n(&host->has_no_large, true, __ATOMIC_RELAXED);
+}
+
+/*
+ * Whether `size_bytes` from `first` on are large pages now. There has to be
+ * something to join, so of each the first small page is taken before.
+ */
+static bool join(vmm_addr first, size_t size_bytes)
+{
+	for (size_t at = 0; at < size_bytes; at += LARGE_PAGE_BYTES)
+		if (madvise(pointer_to(first + at), SMALL_PAGE_BYTES,
+			    MADV_POPULATE_READ))
+			return false;
+	return madvise(pointer_to(first), size_bytes, MADV_COLLAPSE) == 0;
 }
 
 /*
  * The system's large pages where one begins in the range: one entry of its
  * tables instead of 512, so that mapping them elsewhere, reading them and
  * taking them out again cost next to nothing. Made once, by whoever stores the
- * first byte; what was there before is kept. There has to be something to
- * join, so its first small page is taken before. A kernel that has no large
- * one to give leaves the small ones.
+ * first byte; what was there before is kept. All at once, because the kernel
+ * waits for all processors before it begins; one by one where that failed, to
+ * know for which. A kernel that has no large one to give leaves small ones.
  */
 static void join_pages(struct vmm_host *host, vmm_addr at, size_t size_bytes)
 {
 	const vmm_addr large = LARGE_PAGE_BYTES;
+	vmm_addr first = (at + large - 1) / large * large;
+	vmm_addr end = (at + size_bytes + large - 1) / large * large;
 
 	/* Pages are by far the most handles: are they large ones? */
-	if (host->large_count <= host->handle_count / 2)
+	if (host->large_count <= host->handle_count / 2 || first >= end ||
+		__atomic_load_n(&host->has_no_large, __ATOMIC_RELAXED))
 		return;
-	for (vmm_addr page = (at + large - 1) / large * large;
-		page < at + size_bytes &&
+	if (end - first > large && join(first, end - first)) {
+		__atomic_fetch_add(&host->asked_count, (end - first) / large,
+			__ATOMIC_RELAXED);
+		return;
+	}
+	for (; first < end &&
 		!__atomic_load_n(&host->has_no_large, __ATOMIC_RELAXED);
-		page += large) {
+		first += large) {
 		__atomic_fetch_add(&host->asked_count, 1, __ATOMIC_RELAXED);
-		if (madvise(pointer_to(page), SMALL_PAGE_BYTES,
-			    MADV_POPULATE_READ) ||
-			madvise(pointer_to(page), large, MADV_COLLAPSE))
+		if (!join(first, large))
 			note_refusal(host, errno);
 	}
 }

@@ -183,6 +183,61 @@ static void test_vmm_host_large_pages__says_what_was_refused(void)
 	fake_os_reset();
 }
 
+/* At once; where that fails, each by itself, and each is counted. */
+static void check_several(uint64_t nth, int code, uint64_t refused)
+{
+	const struct vmm_host_config config = {.granularity_bytes = PAGE};
+	struct vmm_large_pages pages;
+	struct vmm_handle handles[2];
+	struct vmm host, *vmm = &host;
+	vmm_addr addr;
+
+	CU_ASSERT_EQUAL_FATAL(vmm_host_init(vmm, &config, NULL), 0);
+	addr = reserve(vmm, 2 * LARGE / PAGE);
+	for (size_t i = 0; i < 2; i++) {
+		handles[i] = create(vmm, LARGE / PAGE);
+		CU_ASSERT_EQUAL(
+			map(vmm, addr + i * LARGE, LARGE / PAGE, handles[i]),
+			0);
+	}
+	CU_ASSERT_EQUAL(vmm->ops->set_access(vmm, addr, 2 * LARGE), 0);
+	fake_os_reset();
+	if (nth)
+		fake_os_fail(FAKE_OS_MADVISE, nth, code);
+	vmm->ops->prepare(vmm, addr, LARGE + PAGE);
+	vmm_host_large_pages(vmm, &pages);
+	CU_ASSERT_EQUAL(fake_os_has_failed(), nth > 0);
+	CU_ASSERT_EQUAL(pages.asked_count, 2);
+	CU_ASSERT_EQUAL(pages.refused_count, refused);
+	fake_os_disarm();
+	vmm->ops->unmap(vmm, addr, 2 * LARGE);
+	for (size_t i = 0; i < 2; i++)
+		vmm->ops->release(vmm, handles[i]);
+	vmm->ops->unreserve(vmm, addr, 2 * LARGE);
+	vmm_host_destroy(vmm);
+	fake_os_reset();
+}
+
+static void test_vmm_host_prepare__several_at_once(void)
+{
+	struct vmm_large_pages pages;
+	const struct vmm_host_config config = {.granularity_bytes = PAGE};
+	struct large l;
+
+	open_large(&l, &config);
+	l.vmm.ops->prepare(&l.vmm, l.place, PAGE);
+	vmm_host_large_pages(&l.vmm, &pages);
+	close_large(&l);
+	if (pages.refused_count > 0) {
+		printf("no large page: %s\n", strerror(pages.code));
+		return;
+	}
+	check_several(0, 0, 0);
+	/* Two first pages, then both large ones. */
+	for (uint64_t nth = 1; nth <= 3; nth++)
+		check_several(nth, EINVAL, 0);
+}
+
 /* A pool of small pages is left alone: a large one would be of several. */
 static void test_vmm_host_prepare__small_handles_stay_small(void)
 {
@@ -297,6 +352,7 @@ int main(void)
 		SUITE_CASE(vmm_host_prepare__keeps_every_byte),
 		SUITE_CASE(vmm_host_prepare__makes_a_whole_one),
 		SUITE_CASE(vmm_host_prepare__is_only_advice),
+		SUITE_CASE(vmm_host_prepare__several_at_once),
 		SUITE_CASE(vmm_host_prepare__small_handles_stay_small),
 		SUITE_CASE(vmm_host_large_pages__says_what_was_refused),
 		SUITE_CASE(vmm_host_release__a_large_page_goes),

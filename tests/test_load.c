@@ -171,6 +171,7 @@ static void check_places(const struct model_files *files,
 {
 	struct vmm_host_config host = {
 		.granularity_bytes = PAGE_SIZE_BYTES_MIN};
+	struct vmm_large_pages pages;
 	struct load_tally tally;
 	struct error err = {0};
 	struct model *model;
@@ -179,6 +180,9 @@ static void check_places(const struct model_files *files,
 	CU_ASSERT_EQUAL_FATAL(vmm_host_init(&vmm, &host, &err), 0);
 	CU_ASSERT_EQUAL_FATAL(
 		model_load(&vmm, files, options, &model, &err), 0);
+	vmm_host_large_pages(&vmm, &pages);
+	CU_ASSERT_EQUAL(
+		pages.asked_count > 0, options->page_size_bytes >= 2 * MIB);
 	load_check_model(files, model, options->layout, &tally);
 	CU_ASSERT(tally.tensors >= tensor_min);
 	CU_ASSERT_EQUAL(tally.wrong, 0);
@@ -366,6 +370,10 @@ static void test_model_load__reads_that_cut_elements(void)
 	options.thread_count = 3;
 	check_places(&files, &options, 10);
 	options.layout = WEIGHT_ROWS;
+	check_places(&files, &options, 10);
+	options.page_size_bytes = 2 * MIB;
+	check_places(&files, &options, 10);
+	options.layout = WEIGHT_PANELS;
 	check_places(&files, &options, 10);
 	model_files_close(&files);
 }

@@ -101,6 +101,7 @@ serve_test_c = tests/serve_case.c tests/adapter_case.c tests/st_builder.c \
 $(call test,serve,tests/fake/fake_os.c $(serve_test_c),$(allocators))
 $(call test,governor,engine/governor.c)
 $(call test,lane_cores,engine/lane_cores.c)
+$(call test,ahead,engine/ahead.c tests/fake/fake_os.c,$(allocators))
 $(call test,live_adapters,tests/live_case.c $(serve_test_c))
 $(call test,live_pool,tests/live_case.c $(serve_test_c))
 $(call test,golden,$(engine_test_c))
