@@ -85,37 +85,85 @@ static int load_once(const struct model_files *files, enum cpu_isa isa,
 	return rc;
 }
 
+/* What one turn measures. */
+enum { READ_ONE, READ_MANY, LOAD_FRESH, LOAD_AGAIN, SPEED_COUNT };
+
+struct turn {
+	const struct model_files *files;
+	enum cpu_isa isa;
+	uint32_t lanes, threads;
+	struct cpu_load_rates *rates;
+	double (*speeds)[RUN_COUNT_MAX];
+	uint32_t index;
+};
+
+static int measure_read(
+	const struct turn *turn, int what, uint32_t lanes, struct error *err)
+{
+	return read_once(turn->files, lanes, &turn->speeds[what][turn->index],
+		turn->rates, err);
+}
+
+static int measure_loads(const struct turn *turn, struct error *err)
+{
+	int rc = 0;
+
+	for (int k = LOAD_FRESH; rc == 0 && k <= LOAD_AGAIN; k++)
+		rc = load_once(turn->files, turn->isa, turn->threads,
+			&turn->speeds[k][turn->index], err);
+	return rc;
+}
+
+/* Another one first each time: a disk may give more after a rest. */
+static int measure_turn(const struct turn *turn, struct error *err)
+{
+	int rc = 0;
+
+	for (uint32_t k = 0; rc == 0 && k < 3; k++)
+		switch ((turn->index + k) % 3) {
+		case 0:
+			rc = measure_read(turn, READ_ONE, 1, err);
+			break;
+		case 1:
+			rc = measure_read(turn, READ_MANY, turn->lanes, err);
+			break;
+		default:
+			rc = measure_loads(turn, err);
+		}
+	return rc;
+}
+
 int cpu_load_measure(const char *directory, enum cpu_isa isa,
 	uint32_t thread_count, uint32_t run_count, struct cpu_load_rates *out,
 	struct error *err)
 {
-	double loads[RUN_COUNT_MAX], shares[RUN_COUNT_MAX];
-	uint32_t lanes = thread_count < READER_LANE_COUNT_MAX
-				 ? thread_count
-				 : READER_LANE_COUNT_MAX;
+	double speeds[SPEED_COUNT][RUN_COUNT_MAX], one, many;
 	struct model_files files;
+	struct turn turn = {
+		.files = &files,
+		.isa = isa,
+		.lanes = thread_count < READER_LANE_COUNT_MAX
+				 ? thread_count
+				 : READER_LANE_COUNT_MAX,
+		.threads = thread_count,
+		.rates = out,
+		.speeds = speeds,
+	};
 	int rc;
 
 	assert(run_count >= 1 && run_count <= RUN_COUNT_MAX);
 	rc = model_dir_open(directory, &files, err);
 	if (rc)
 		return rc;
-	for (uint32_t i = 0; rc == 0 && i < run_count; i++) {
-		double one = 0, many = 0;
-
-		rc = read_once(&files, 1, &one, out, err);
-		if (rc == 0)
-			rc = read_once(&files, lanes, &many, out, err);
-		if (rc == 0)
-			rc = load_once(
-				&files, isa, thread_count, &loads[i], err);
-		shares[i] = loads[i] / (one > many ? one : many);
-	}
+	for (; rc == 0 && turn.index < run_count; turn.index++)
+		rc = measure_turn(&turn, err);
 	model_files_close(&files);
 	if (rc)
 		return rc;
-	out->load_bytes_per_second = median(loads, run_count);
-	out->read_bytes_per_second =
-		out->load_bytes_per_second / median(shares, run_count);
+	one = median(speeds[READ_ONE], run_count);
+	many = median(speeds[READ_MANY], run_count);
+	out->read = one > many ? one : many;
+	out->fresh_load = median(speeds[LOAD_FRESH], run_count);
+	out->load = median(speeds[LOAD_AGAIN], run_count);
 	return 0;
 }

@@ -4,8 +4,11 @@
  * Why:   loading cannot be faster than the file can be read. Both are timed in
  *        turns: model_load(), and the same reader with a sink that throws
  *        everything away, with one lane and with as many as the load has; the
- *        faster of the two is the floor of the turn, and the share of the
- *        floor is the median of the turns' shares.
+ *        faster of the two, by their medians, is the floor.
+ * Fresh: a turn loads twice. The first load's memory is what the system has to
+ *        give; a virtual machine may have to ask its host for it, page by page,
+ *        which takes longer than the file. The second finds what the first gave
+ *        back a moment ago. Both are told.
  */
 #ifndef HEDDLE_BENCH_CPU_LOAD_H
 #define HEDDLE_BENCH_CPU_LOAD_H
@@ -15,9 +18,11 @@
 #include "base/error.h"
 #include "gpu/cpu/cpu.h"
 
+/* Bytes per second: medians of the turns. */
 struct cpu_load_rates {
-	double load_bytes_per_second; /* median */
-	double read_bytes_per_second; /* of which that is the median share */
+	double load; /* the second of a turn */
+	double fresh_load; /* the first */
+	double read;
 	uint32_t direct_file_count; /* read past the page cache */
 };
 
