@@ -120,6 +120,10 @@ static bool read_until(int fd, char *out, const char *text)
 	while (!text || !strstr(out, text)) {
 		ssize_t got = read(fd, out + used, OUTPUT_BYTES - 1 - used);
 
+		/* The ring was made on this thread: its work ends a read that
+		 * has a time limit. */
+		if (got < 0 && errno == EINTR)
+			continue;
 		if (got <= 0)
 			return !text && got == 0;
 		used += (size_t)got;
