@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -320,14 +321,22 @@ static int make_buffers(struct serve_loop *loop)
 	return io_uring_register_buf_ring(&loop->ring, &registration, 0);
 }
 
+/*
+ * One thread's ring may be mapped where another's was until now. Only the
+ * kernel sees that order; held around both it is one of threads, too.
+ */
+static pthread_mutex_t ring_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static int make_ring(struct serve_loop *loop)
 {
 	struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE |
 						  IORING_SETUP_SINGLE_ISSUER |
 						  IORING_SETUP_DEFER_TASKRUN,
 		.cq_entries = COMPLETIONS_MAX};
-	int rc = io_uring_queue_init_params(RING_ENTRIES, &loop->ring, &params);
+	int rc;
 
+	pthread_mutex_lock(&ring_lock);
+	rc = io_uring_queue_init_params(RING_ENTRIES, &loop->ring, &params);
 	/* Older kernels know no deferred work. */
 	if (rc == -EINVAL) {
 		memset(&params, 0, sizeof(params));
@@ -336,7 +345,15 @@ static int make_ring(struct serve_loop *loop)
 		rc = io_uring_queue_init_params(
 			RING_ENTRIES, &loop->ring, &params);
 	}
+	pthread_mutex_unlock(&ring_lock);
 	return rc;
+}
+
+static void unmake_ring(struct serve_loop *loop)
+{
+	pthread_mutex_lock(&ring_lock);
+	io_uring_queue_exit(&loop->ring);
+	pthread_mutex_unlock(&ring_lock);
 }
 
 static void unmake(struct serve_loop *loop)
@@ -393,7 +410,7 @@ int serve_loop_run(const struct serve_loop_setup *setup,
 		rc = run(&loop);
 	if (rc)
 		error_set(err, -rc, "client loop: %s", strerror(-rc));
-	io_uring_queue_exit(&loop.ring);
+	unmake_ring(&loop);
 	unmake(&loop);
 	return rc;
 }
