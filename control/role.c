@@ -262,15 +262,16 @@ static void keep_to(const cpu_set_t *own)
 		log_warn("cannot keep to a part of the cores");
 }
 
-static void take_front_cores(const struct role *role)
+static void take_front_cores(struct role *role)
 {
 	const struct role_cores cores = cores_of(role);
 	cpu_set_t all, own;
 
-	if (cores.rank_count > 0 &&
-		sched_getaffinity(0, sizeof(all), &all) == 0 &&
-		role_cores_front(&all, &cores, &own))
-		keep_to(&own);
+	if (cores.rank_count == 0 || sched_getaffinity(0, sizeof(all), &all) ||
+		!role_cores_front(&all, &cores, &own))
+		return;
+	keep_to(&own);
+	role->setup.front.has_core = role_cores_apart(&all, &cores);
 }
 
 /* Its other threads may be anywhere in the part, but see lane_cores.h. */

@@ -79,3 +79,22 @@ bool role_cores_front(
 	}
 	return CPU_COUNT(out) > 0;
 }
+
+bool role_cores_apart(const cpu_set_t *all, const struct role_cores *cores)
+{
+	uint32_t total = (uint32_t)CPU_COUNT(all);
+	uint32_t count = cores->rank_count, spare = 0;
+
+	if (total < count)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t part = part_begin(total, count, i + 1) -
+				part_begin(total, count, i);
+		uint32_t own = role_cores_compute(cores, part);
+
+		if (own == part)
+			return false;
+		spare += part - own;
+	}
+	return spare >= cores->loop_count;
+}

@@ -39,6 +39,9 @@ bool role_cores_rank(const cpu_set_t *all, const struct role_cores *cores,
 bool role_cores_front(
 	const cpu_set_t *all, const struct role_cores *cores, cpu_set_t *out);
 
+/* Has each loop of the dataplane a core on which no rank's thread computes? */
+bool role_cores_apart(const cpu_set_t *all, const struct role_cores *cores);
+
 /* Over how many first cores of a part of `count` a rank's threads float. */
 uint32_t role_cores_compute(const struct role_cores *cores, uint32_t count);
 

@@ -11,6 +11,14 @@
 #include "dataplane/front_private.h"
 
 #define IDLE_WAIT_NS (50 * NS_PER_MS)
+/*
+ * To fall asleep and be woken costs dataplane and engine as much as a token of
+ * a small model: with a core to itself the loop waits awake for work that
+ * comes so soon.
+ */
+#define REST_SHORT_NS (500 * NS_PER_US)
+#define REST_MAX_NS (8 * REST_SHORT_NS) /* counts as no more than that */
+#define REST_SHARE 8 /* of the average is the last rest's 1/8 */
 #define LINGER_NS (1 * NS_PER_S) /* for the last bytes at the end */
 
 void front_clock(struct front *front)
@@ -167,6 +175,7 @@ static void begin(struct front *front, struct front_group *group,
 	front->wake = segment_wake(segment, ROLE_INDEX_FRONT);
 	front->parser_free = front->exchange_free = FRONT_NONE;
 	front->dirty_slots = front->dirty_exchanges = FRONT_NONE;
+	front->rest_ns = REST_MAX_NS;
 	front_clock(front);
 	front_timers_init(front);
 	pthread_mutex_init(&front->reload_lock, NULL);
@@ -302,13 +311,42 @@ static void take_reload(struct front *front)
 	free(fresh);
 }
 
+/* How long work lets itself be waited for: a moving average. */
+static void note_rest(struct front *front)
+{
+	uint64_t rest_ns = front->now_ns - front->worked_ns;
+
+	if (rest_ns > REST_MAX_NS)
+		rest_ns = REST_MAX_NS;
+	front->rest_ns =
+		((REST_SHARE - 1) * front->rest_ns + rest_ns) / REST_SHARE;
+}
+
+/* So long after the last work we poll on. */
+static uint64_t spin_ns(const struct front *front)
+{
+	if (front->loop.spin_ns > 0 || !front->setup.has_core)
+		return front->loop.spin_ns;
+	return front->rest_ns <= REST_SHORT_NS ? 2 * REST_SHORT_NS : 0;
+}
+
 static uint64_t wait_until(struct front *front, uint32_t work)
 {
-	if (work > 0)
+	if (work > 0) {
+		if (front->rests)
+			note_rest(front);
 		front->worked_ns = front->now_ns;
+	}
+	front->rests = work == 0;
 	/* A loop that polls on sees work first; nobody needs to wake us. */
-	if (work > 0 || front->now_ns - front->worked_ns < front->loop.spin_ns)
+	if (work > 0)
 		return front->now_ns;
+	if (front->now_ns - front->worked_ns < spin_ns(front)) {
+		/* Text workers, or a client, may have this core only. */
+		if (front->loop.spin_ns == 0)
+			sched_yield();
+		return front->now_ns;
+	}
 	return front_timers_next(front, front->now_ns + IDLE_WAIT_NS);
 }
 

@@ -108,6 +108,11 @@ struct front_setup {
 	/* Listeners without a socket are those of a port of our own. */
 	bool polled;
 	struct stream_nic_link link; /* where polled */
+	/*
+	 * Each loop has a core on which nothing computes: it may wait awake
+	 * where tokens come close together.
+	 */
+	bool has_core;
 	uint32_t text_worker_count;
 	int tokenizer_fd; /* tokenizer.json */
 	int tokenizer_config_fd; /* may be -1 */

@@ -257,6 +257,8 @@ struct front {
 	uint32_t dirty_slots, dirty_exchanges; /* rows to try again */
 	size_t body_bytes, body_bytes_max; /* in all exchanges */
 	uint64_t now_ns, beat_ns, worked_ns;
+	uint64_t rest_ns; /* between work and work, on average */
+	bool rests; /* the last turn found nothing to do */
 	uint64_t turn_count;
 	bool draining; /* no new work */
 	bool ending; /* and no new connection */

@@ -24,6 +24,7 @@
 static struct front_case c;
 static pthread_t thread;
 static uint16_t ports[2]; /* clients, admin */
+static bool spare_core;
 
 static void *run(void *arg)
 {
@@ -58,6 +59,7 @@ static bool start(void)
 	int rc;
 
 	front_case_prepare(&c, 1);
+	c.setup.has_core = spare_core;
 	c.setup.listeners[0].fd = listening(&ports[0]);
 	c.setup.listeners[1].fd = listening(&ports[1]);
 	rc = front_create(&c.setup, &c.segment, &c.front, &err);
@@ -389,6 +391,57 @@ static void test_front_run__waiting_is_sleeping(void)
 	finish();
 }
 
+static bool is_asleep(void)
+{
+	return __atomic_load_n(&c.front->wake->asleep, __ATOMIC_SEQ_CST) != 0;
+}
+
+/*
+ * With a core to itself: while token follows token it does not fall asleep,
+ * and soon after the last one it does.
+ */
+static void test_front_run__short_rests_are_waited_for_awake(void)
+{
+	enum { COUNT = 400 };
+	char *out = suite_calloc(1, OUTPUT_BYTES);
+	struct mono end;
+	struct ring_message m;
+	int fd, awake = 0;
+
+	spare_core = true;
+	if (!start())
+		goto out;
+	fd = dial();
+	post(fd, TEXT ",\"max_tokens\":500,\"stream\":true}");
+	m = pop();
+	front_case_run(&c, m.slot);
+	for (int i = 0; i < COUNT; i++) {
+		/* What follows a token, the end of its sending, is done. */
+		end = mono_add(mono_now(), 50 * NS_PER_US);
+		while (mono_before(mono_now(), end))
+			sched_yield();
+		awake += !is_asleep();
+		front_case_write(&c, m.slot, 20, 0);
+		front_case_tell(&c, &m);
+		out[0] = '\0';
+		CU_ASSERT_FATAL(read_until(fd, out, "\"text\":\""));
+	}
+	/* A busy machine makes long rests of some; else there are none. */
+	CU_ASSERT(awake > COUNT / 10);
+	end = mono_add(mono_now(), PATIENCE_S * NS_PER_S);
+	while (!is_asleep() && mono_before(mono_now(), end))
+		sched_yield();
+	CU_ASSERT(is_asleep());
+	front_case_finish(&c, &m, FINISH_LENGTH);
+	CU_ASSERT(read_until(fd, out, "data: [DONE]"));
+	close(fd);
+	front_stop(c.front);
+	finish();
+out:
+	spare_core = false;
+	free(out);
+}
+
 static void test_front_run__second_stop_does_not_wait(void)
 {
 	char *out = suite_calloc(1, OUTPUT_BYTES);
@@ -460,6 +513,7 @@ int main(void)
 		SUITE_CASE(front_run__stop_lets_a_request_end),
 		SUITE_CASE(front_run__no_token_is_slept_over),
 		SUITE_CASE(front_run__waiting_is_sleeping),
+		SUITE_CASE(front_run__short_rests_are_waited_for_awake),
 		SUITE_CASE(front_run__second_stop_does_not_wait),
 		SUITE_CASE(front_run__reload_changes_keys),
 	};

@@ -30,37 +30,38 @@ struct share {
 	struct role_cores cores;
 	uint64_t front; /* 0 = none of its own */
 	uint64_t rank[3];
+	bool apart; /* the loops have cores on which nothing computes */
 };
 
 static const struct share shares[] = {
 	/* A thread for each core, by default or because it was said. */
-	{2, {1, 0, 1}, 0x2, {0x3}},
-	{2, {1, 2, 1}, 0x2, {0x3}},
-	{4, {1, 5, 1}, 0xe, {0xf}},
-	{1, {1, 0, 1}, 0, {0x1}},
+	{2, {1, 0, 1}, 0x2, {0x3}, false},
+	{2, {1, 2, 1}, 0x2, {0x3}, false},
+	{4, {1, 5, 1}, 0xe, {0xf}, false},
+	{1, {1, 0, 1}, 0, {0x1}, false},
 	/* Spare cores: half of them, at least one, are the dataplane's. */
-	{2, {1, 1, 1}, 0x2, {0x3}},
-	{4, {1, 3, 1}, 0x8, {0xf}},
-	{4, {1, 2, 1}, 0x8, {0xf}},
-	{16, {1, 4, 1}, 0xfc00, {0xffff}},
+	{2, {1, 1, 1}, 0x2, {0x3}, true},
+	{4, {1, 3, 1}, 0x8, {0xf}, true},
+	{4, {1, 2, 1}, 0x8, {0xf}, true},
+	{16, {1, 4, 1}, 0xfc00, {0xffff}, true},
 	/* Several ranks, parts of unequal size. */
-	{4, {2, 0, 1}, 0xa, {0x3, 0xc}},
-	{4, {2, 1, 1}, 0xa, {0x3, 0xc}},
-	{5, {2, 2, 1}, 0x14, {0x7, 0x18}},
-	{3, {3, 0, 1}, 0, {0x1, 0x2, 0x4}},
-	{2, {3, 0, 1}, 0, {0, 0, 0}},
+	{4, {2, 0, 1}, 0xa, {0x3, 0xc}, false},
+	{4, {2, 1, 1}, 0xa, {0x3, 0xc}, true},
+	{5, {2, 2, 1}, 0x14, {0x7, 0x18}, false},
+	{3, {3, 0, 1}, 0, {0x1, 0x2, 0x4}, false},
+	{2, {3, 0, 1}, 0, {0, 0, 0}, false},
 	/* Each loop has one, as far as they are spare; said by nobody: one. */
-	{4, {1, 1, 0}, 0xc, {0xf}},
-	{4, {1, 2, 2}, 0xc, {0xf}},
-	{4, {1, 1, 3}, 0xe, {0xf}},
-	{4, {1, 2, 8}, 0xc, {0xf}},
-	{16, {1, 4, 2}, 0xfc00, {0xffff}},
-	{16, {1, 12, 4}, 0xf000, {0xffff}},
-	{4, {1, 0, 8}, 0xe, {0xf}},
+	{4, {1, 1, 0}, 0xc, {0xf}, true},
+	{4, {1, 2, 2}, 0xc, {0xf}, true},
+	{4, {1, 1, 3}, 0xe, {0xf}, true},
+	{4, {1, 2, 8}, 0xc, {0xf}, false},
+	{16, {1, 4, 2}, 0xfc00, {0xffff}, true},
+	{16, {1, 12, 4}, 0xf000, {0xffff}, true},
+	{4, {1, 0, 8}, 0xe, {0xf}, false},
 	/* Two loops of four in each part, then one of two. */
-	{8, {2, 1, 4}, 0xcc, {0xf, 0xf0}},
-	{6, {2, 1, 3}, 0x36, {0x7, 0x38}},
-	{6, {2, 1, 2}, 0x24, {0x7, 0x38}},
+	{8, {2, 1, 4}, 0xcc, {0xf, 0xf0}, true},
+	{6, {2, 1, 3}, 0x36, {0x7, 0x38}, true},
+	{6, {2, 1, 2}, 0x24, {0x7, 0x38}, true},
 };
 
 static void test_role_cores__front_and_ranks(void)
@@ -72,6 +73,7 @@ static void test_role_cores__front_and_ranks(void)
 		CU_ASSERT_EQUAL(
 			role_cores_front(&all, &s->cores, &out), s->front != 0);
 		CU_ASSERT_EQUAL(bits_of(&out), s->front);
+		CU_ASSERT_EQUAL(role_cores_apart(&all, &s->cores), s->apart);
 		for (uint32_t r = 0; r < s->cores.rank_count; r++) {
 			CU_ASSERT_EQUAL(
 				role_cores_rank(&all, &s->cores, r, &out),
