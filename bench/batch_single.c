@@ -75,6 +75,31 @@ static void settle(const struct account *before, const struct account *after,
 	out->client_cpu = each * (after->client - before->client);
 }
 
+/*
+ * Where a core is spare, the client keeps to the dataplane's cores: as one on
+ * another machine it leaves those alone that compute.
+ */
+static int run_client(struct batch_session *session,
+	const struct bench_node *node, const struct batch_load *load,
+	struct serve_plan *out)
+{
+	cpu_set_t all, front;
+	bool moves =
+		sched_getaffinity(0, sizeof(all), &all) == 0 &&
+		session->threads < (uint32_t)CPU_COUNT(&all) &&
+		sched_getaffinity(node->front_pid, sizeof(front), &front) == 0;
+	int rc;
+
+	if (moves && sched_setaffinity(0, sizeof(front), &front))
+		return error_set(&session->err, errno,
+			"the client cannot keep to the dataplane's cores: %s",
+			strerror(errno));
+	rc = batch_load_run(load, out, &session->err);
+	if (moves)
+		(void)sched_setaffinity(0, sizeof(all), &all);
+	return rc;
+}
+
 static int our_tpot(struct batch_session *session,
 	const struct bench_node *node, struct single *out)
 {
@@ -90,7 +115,7 @@ static int our_tpot(struct batch_session *session,
 	count = load.groups[0].output_tokens - 1;
 	rc = take_account(session, node, &before);
 	if (rc == 0)
-		rc = batch_load_run(&load, &plan, &session->err);
+		rc = run_client(session, node, &load, &plan);
 	if (rc)
 		return rc;
 	rc = batch_require_whole(session, &plan);
