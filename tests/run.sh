@@ -6,9 +6,10 @@
 # Each program prints "suite NAME: P passed, F failed, S skipped"; one that
 # ends otherwise (crash, sanitizer, time limit) counts as one failure. With
 # -t the numbers are also added to the file TALLY as "P F S".
-# A suite in shell drives whole nodes by the clock, beside whatever else runs;
-# where one fails it is run once more, alone, and that verdict counts. Both are
-# shown: one that needed it is a race to be looked at, in it or in the node.
+# Suites drive threads, sockets and whole nodes by the clock, beside whatever
+# else runs; where one says that a test failed it is run once more, alone, and
+# that verdict counts. Both are shown: one that needed it is a race to be looked
+# at, in it or in what it tests. A crash, and what a sanitizer found, stands.
 set -u
 slow() { [ "$1" -lt 10 ] || echo " ($1 s)"; }
 tally=
@@ -28,7 +29,8 @@ again=()
 for program; do
 	read -r status seconds <"$program.status" || status=unknown
 	[ "$status" = 0 ] || [ "$status" = 77 ] && continue
-	head -n 1 "$program" | grep -aq '^#!/bin/sh' || continue
+	[ "$status" -lt 124 ] 2>/dev/null || continue
+	grep -aq 'Sanitizer: \|: runtime error: ' "$program.log" && continue
 	echo "AGAIN $program: failed beside others (status $status):"
 	grep -av ' \.\.\.passed$' "$program.log" | tail -n 60
 	again+=("$program")
