@@ -241,6 +241,7 @@ static void rows(struct dataplane_session *s, enum dataplane_way way,
 				.peer = all[i].peer > 0 ? peer : NULL,
 				.peer_value = peer ? all[i].peer : 0,
 				.less_is_better = i != 3,
+				.goal_share = 1,
 				.goal_factor = peer ? all[i].factor : 0});
 	}
 }

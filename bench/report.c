@@ -50,8 +50,13 @@ bool report_row_reached(const struct report_row *row)
 				  ? row->value <= row->goal_share * row->limit
 				  : row->value >= row->goal_share * row->limit;
 	if (row->goal_factor > 0 && row->peer_value > 0)
-		reached = reached &&
-			  row->value >= row->goal_factor * row->peer_value;
+		reached =
+			reached &&
+			(row->less_is_better ? row->value * row->goal_factor <=
+						       row->peer_value
+					     : row->value >=
+						       row->goal_factor *
+							       row->peer_value);
 	return reached;
 }
 
@@ -63,6 +68,14 @@ static const char *verdict(const struct report_row *row)
 	if (!judged)
 		return "";
 	return report_row_reached(row) ? "reached" : "MISSED";
+}
+
+/* How many times the peer's value is aimed at; 0 = no aim. */
+static double peer_share(const struct report_row *row)
+{
+	return row->goal_factor > 0 && row->less_is_better
+		       ? 1 / row->goal_factor
+		       : row->goal_factor;
 }
 
 /* "87 % (85)": the share, and the one aimed at. */
@@ -97,7 +110,7 @@ void report_print_table(const struct report *report, FILE *out)
 			fprintf(out, " %10.2f", peer);
 		else
 			fprintf(out, " %10s", "-");
-		print_share(peer > 0 ? row->value / peer : 0, row->goal_factor,
+		print_share(peer > 0 ? row->value / peer : 0, peer_share(row),
 			"x", out);
 		fprintf(out, " %s\n", verdict(row));
 	}

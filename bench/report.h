@@ -36,7 +36,7 @@ struct report_row {
 	double peer_value; /* 0 = not measured */
 	bool less_is_better; /* a time: the limit is the most it may be */
 	double goal_share; /* of the limit that is aimed at, 0 = none */
-	double goal_factor; /* over the peer, 0 = none */
+	double goal_factor; /* so many times better than the peer, 0 = none */
 };
 
 struct report {

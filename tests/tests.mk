@@ -265,6 +265,7 @@ $(call test,probe_fake,tests/probe_json_check.c bench/gpu/probe_names.c \
 
 $(call test,bench_load,$(serve_c))
 $(call test,bench_serve,tests/bench_server.c $(serve_c))
+$(call test,bench_report,bench/report.c base/error.c)
 $(call test,bench_frontend,bench/frontend_bare.c bench/frontend_metrics.c \
 	bench/node.c bench/frontend_load.c $(serve_c))
 
