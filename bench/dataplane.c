@@ -54,6 +54,8 @@ static void usage(FILE *out)
 		"  --rate N          events a second, where they are paced "
 		"(default 50000)\n"
 		"  --seconds S       of each measurement (default 2)\n"
+		"  --rounds N        of cost, whose medians are told (default "
+		"3)\n"
 		"  --exact N         streams byte for byte (default 10000)\n"
 		"  --idle N          idle connections (default 100000)\n"
 		"  --many N          connections of attack (default 10000)\n"
@@ -119,6 +121,9 @@ static bool parse_option(struct dataplane_session *s, int id, char *text)
 		return parse_number(text, 0.05, &s->seconds);
 	case 'T':
 		return parse_number(text, 0.3, &s->soak_seconds);
+	case 'n':
+		return argument_count(
+			text, DATAPLANE_ROUND_COUNT_MAX, &s->rounds);
 	case 'e':
 		return argument_count(text, COUNT_MAX, &s->exact);
 	case 'i':
@@ -157,6 +162,7 @@ static int parse(struct dataplane_session *s, int argc, char **argv)
 		{"streams", required_argument, NULL, 's'},
 		{"rate", required_argument, NULL, 'r'},
 		{"seconds", required_argument, NULL, 'S'},
+		{"rounds", required_argument, NULL, 'n'},
 		{"soak-seconds", required_argument, NULL, 'T'},
 		{"exact", required_argument, NULL, 'e'},
 		{"idle", required_argument, NULL, 'i'},
@@ -214,6 +220,7 @@ int dataplane_main(int argc, char **argv)
 	}
 	*s = (struct dataplane_session){.parts = (1u << PART_COUNT) - 1,
 		.seconds = 2,
+		.rounds = 3,
 		.rate = 50000,
 		.streams = {64, 1024, 10000},
 		.stream_count = 3,

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "bench/dataplane_private.h"
+#include "bench/median.h"
 
 #define WARM_S 0.3
 #define RATE_MAX 800000.0 /* events a second, more than will come */
@@ -20,13 +21,18 @@
 #define BURST_US 25000u
 #define TLS_STREAMS_MAX 4096u /* each has an OpenSSL client */
 
+/* All of them 0: not measured. */
 struct cost {
-	bool measured;
 	double net_ns, text_ns; /* an event */
 	double rate, frames; /* a second; an event */
 	double p50_us, p99_us, p999_us; /* paced */
 	double burst_p50_us, burst_p99_us, last_p50_us, last_p99_us;
 	double again, again_quick, stolen_s;
+};
+
+union figures {
+	struct cost cost;
+	double each[sizeof(struct cost) / sizeof(double)];
 };
 
 static const char *const way_names[DATAPLANE_WAY_COUNT] = {
@@ -177,7 +183,6 @@ static int measure(struct dataplane_session *s, enum dataplane_way way,
 		measure_cost(run, s->seconds, out);
 		out->again = (double)run->client.again_in;
 		out->again_quick = (double)run->world.again_quick;
-		out->measured = true;
 	}
 	dataplane_run_close(run);
 	free(run);
@@ -200,7 +205,7 @@ static void rows(struct dataplane_session *s, enum dataplane_way way,
 {
 	/* The limits are those of a core that does nothing else. */
 	bool judged = way == DATAPLANE_RING;
-	const char *peer = kernel->measured ? "kernel over veth" : NULL;
+	const char *peer = kernel->rate > 0 ? "kernel over veth" : NULL;
 	double poll_limit = streams <= 64 ? 600 : 1000;
 	const struct {
 		const char *name, *unit;
@@ -242,7 +247,8 @@ static void rows(struct dataplane_session *s, enum dataplane_way way,
 				.peer_value = peer ? all[i].peer : 0,
 				.less_is_better = i != 3,
 				.goal_share = 1,
-				.goal_factor = peer ? all[i].factor : 0});
+				.goal_factor =
+					judged && peer ? all[i].factor : 0});
 	}
 }
 
@@ -262,23 +268,58 @@ static bool is_chosen(const struct dataplane_session *s, enum dataplane_way way,
 	}
 }
 
+static struct cost medians(
+	union figures (*rounds)[DATAPLANE_WAY_COUNT], uint32_t count, int way)
+{
+	double values[DATAPLANE_ROUND_COUNT_MAX];
+	union figures out;
+
+	for (size_t i = 0; i < sizeof(out.each) / sizeof(out.each[0]); i++) {
+		for (uint32_t r = 0; r < count; r++)
+			values[r] = rounds[r][way].each[i];
+		out.each[i] = median(values, count);
+	}
+	return out.cost;
+}
+
+/* Every way in turn, and so again: what disturbs for a while disturbs all. */
+static int measure_rounds(struct dataplane_session *s, uint32_t streams,
+	union figures (*rounds)[DATAPLANE_WAY_COUNT])
+{
+	int rc = 0;
+
+	for (uint32_t r = 0; r < s->rounds; r++)
+		for (int way = 0; way < DATAPLANE_WAY_COUNT && rc == 0; way++)
+			if (is_chosen(s, (enum dataplane_way)way, streams))
+				rc = measure(s, (enum dataplane_way)way,
+					streams, &rounds[r][way].cost);
+	return rc;
+}
+
+static int cost_of(struct dataplane_session *s, uint32_t streams)
+{
+	union figures rounds[DATAPLANE_ROUND_COUNT_MAX][DATAPLANE_WAY_COUNT];
+	struct cost cost[DATAPLANE_WAY_COUNT];
+	int rc;
+
+	memset(rounds, 0, sizeof(rounds));
+	rc = measure_rounds(s, streams, rounds);
+	if (rc)
+		return rc;
+	for (int way = 0; way < DATAPLANE_WAY_COUNT; way++)
+		cost[way] = medians(rounds, s->rounds, way);
+	for (int way = 0; way < DATAPLANE_KERNEL; way++)
+		if (cost[way].rate > 0)
+			rows(s, (enum dataplane_way)way, streams, &cost[way],
+				&cost[DATAPLANE_KERNEL]);
+	return 0;
+}
+
 int dataplane_part_cost(struct dataplane_session *s)
 {
-	for (uint32_t i = 0; i < s->stream_count; i++) {
-		struct cost cost[DATAPLANE_WAY_COUNT] = {0};
-		uint32_t n = s->streams[i];
-		int rc = 0;
+	int rc = 0;
 
-		for (int way = 0; way < DATAPLANE_WAY_COUNT && rc == 0; way++)
-			if (is_chosen(s, (enum dataplane_way)way, n))
-				rc = measure(s, (enum dataplane_way)way, n,
-					&cost[way]);
-		if (rc)
-			return rc;
-		for (int way = 0; way < DATAPLANE_KERNEL; way++)
-			if (cost[way].measured)
-				rows(s, (enum dataplane_way)way, n, &cost[way],
-					&cost[DATAPLANE_KERNEL]);
-	}
-	return 0;
+	for (uint32_t i = 0; rc == 0 && i < s->stream_count; i++)
+		rc = cost_of(s, s->streams[i]);
+	return rc;
 }

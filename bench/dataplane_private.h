@@ -6,10 +6,13 @@
 #include "bench/dataplane_run.h"
 #include "bench/report.h"
 
+#define DATAPLANE_ROUND_COUNT_MAX 32
+
 struct dataplane_session {
 	struct dataplane_place place;
 	uint32_t parts; /* bits */
 	double seconds; /* of a measurement */
+	uint32_t rounds; /* of cost, whose medians are told */
 	double rate; /* events a second, where they are paced */
 	uint32_t streams[8], stream_count; /* sizes of load */
 	uint32_t exact, idle, many, soak_streams;

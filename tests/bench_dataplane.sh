@@ -15,7 +15,7 @@ export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}quarantine_size_mb=1"
 tools/bench/frontend-model.sh "$work/model"
 bench() {
 	"$build/heddle-bench" dataplane --model "$work/model" --quiet \
-		--seconds 0.2 --json "$work/json" "$@" >"$work/out" 2>"$work/err"
+		--seconds 0.2 --rounds 1 --json "$work/json" "$@" >"$work/out" 2>"$work/err"
 	status=$?
 	grep -q "this build has no DPDK" "$work/err" && {
 		echo "SKIP: this build has no DPDK"
