@@ -47,7 +47,8 @@ static const char usage[] =
 	"  --output N       tokens of an answer (default 64)\n"
 	"  --streams N      of the part prompts (default 8)\n"
 	"  --long N         tokens of its long prompts (default 8192)\n"
-	"  --seconds S      of a phase of prompts and overload (default 20)\n"
+	"  --seconds S      of a phase of prompts and overload, at least "
+	"(default 20)\n"
 	"  --json FILE      write the figures\n\n"
 	"Exit status: 0 every aim was reached, 1 one was not, 2 no "
 	"measurement.\n";

@@ -1,6 +1,7 @@
 /* batch_parts.c - throughput, overload (heddled -> figures) */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,9 @@
 #define NUMBER_BYTES 24
 /* An answer is in time within so many times what one of a full batch takes. */
 #define LATE_FACTOR 3
+/* Answers one after another in a phase; and the longest phase. */
+#define GENERATIONS 4
+#define PHASE_MAX_S 120
 
 int batch_start_usual(
 	struct batch_session *session, uint32_t slots, struct bench_node *node)
@@ -270,8 +274,8 @@ static double median_answer_s(const struct serve_plan *plan)
 }
 
 /* As many as can be answered: `concurrency` under way at all times. */
-static int find_rate(struct batch_session *session,
-	const struct bench_node *node, double *out_rate, double *out_limit_s)
+static int try_rate(struct batch_session *session,
+	const struct bench_node *node, double *out_rate, double *out_answer_s)
 {
 	struct batch_load load = batch_load_usual(session, node);
 	struct serve_plan plan;
@@ -283,13 +287,39 @@ static int find_rate(struct batch_session *session,
 	rc = batch_load_run(&load, &plan, &session->err);
 	if (rc)
 		return rc;
-	*out_limit_s = LATE_FACTOR * median_answer_s(&plan);
-	*out_rate = rate_within(session, &plan, *out_limit_s);
+	*out_answer_s = median_answer_s(&plan);
+	*out_rate = rate_within(session, &plan, LATE_FACTOR * *out_answer_s);
 	serve_plan_release(&plan);
-	if (*out_rate > 0)
-		return 0;
-	return error_set(&session->err, ERANGE,
-		"no answer in %.1f s: say more --seconds", session->seconds);
+	return 0;
+}
+
+/*
+ * Requests that began together end together: a phase that holds few such
+ * generations counts one more or less by chance. Then it gets longer.
+ */
+static int find_rate(struct batch_session *session,
+	const struct bench_node *node, double *out_rate, double *out_limit_s)
+{
+	for (;;) {
+		double answer_s;
+		int rc = try_rate(session, node, out_rate, &answer_s);
+
+		if (rc)
+			return rc;
+		*out_limit_s = LATE_FACTOR * answer_s;
+		if (*out_rate > 0 && session->seconds >= GENERATIONS * answer_s)
+			return 0;
+		if (session->seconds >= PHASE_MAX_S)
+			return error_set(&session->err, ERANGE,
+				"no %d answers one after another in %.0f s: "
+				"ask for shorter ones with --output",
+				GENERATIONS, session->seconds);
+		session->seconds =
+			fmin(fmax(2 * session->seconds, GENERATIONS * answer_s),
+				PHASE_MAX_S);
+		printf("overload: an answer takes %.1f s; phases of %.1f s\n",
+			answer_s, session->seconds);
+	}
 }
 
 static int offer(struct batch_session *session, const struct bench_node *node,
