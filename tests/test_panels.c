@@ -1,6 +1,7 @@
 /* test_panels.c - repacking in pieces, against the formula */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "gpu/cpu/panels.h"
@@ -130,6 +131,31 @@ static void test_panels_put__whole_matrix(void)
 	}
 }
 
+/* How lines are stored depends on where they begin. */
+static void test_panels_put__at_any_place(void)
+{
+	static const size_t starts[] = {0, 4, 16, 32, 48, 60};
+
+	for (uint32_t i = 0; i < 6 * sizeof(starts) / sizeof(*starts); i++) {
+		struct pool pool;
+		struct panels panels = {
+			.layout = WEIGHT_PANELS,
+			.type = case_type(i),
+			.rows = 48,
+			.cols = 67,
+		};
+		unsigned char *source, *packed, *room;
+
+		pool_init(&pool, suite_seed(6));
+		source = random_matrix(&pool, &panels);
+		room = pool_get(&pool, element_count(&panels) * 4 + 128);
+		packed = room + -(uintptr_t)room % 64 + starts[i / 6];
+		panels_put(&panels, packed, 0, element_count(&panels), source);
+		CU_ASSERT(is_packed(&panels, packed, source));
+		pool_release(&pool);
+	}
+}
+
 /* Piece ends: random, in the order of the matrix; the last is the count. */
 static uint32_t random_pieces(
 	struct pool *pool, size_t count, size_t piece_max, size_t *end)
@@ -250,6 +276,7 @@ static void test_panels_row__comes_back(void)
 static const struct suite_case cases[] = {
 	SUITE_CASE(panels_index__is_the_formula),
 	SUITE_CASE(panels_put__whole_matrix),
+	SUITE_CASE(panels_put__at_any_place),
 	SUITE_CASE(panels_put__pieces_in_any_order),
 	SUITE_CASE(panels_put__others_stay),
 	SUITE_CASE(panels_row__comes_back),

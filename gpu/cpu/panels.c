@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gpu/cpu/panels.h"
+#include "gpu/cpu/panels_turn.h"
 
 /* Rows of the source that are laid out together as a matrix [n][k]. */
 struct part {
@@ -18,7 +19,6 @@ struct part {
 	unsigned char *out; /* the matrix, where it is written */
 };
 
-typedef uint32_t quad __attribute__((vector_size(16)));
 typedef uint16_t octet __attribute__((vector_size(16)));
 
 static void check(const struct panels *panels)
@@ -157,103 +157,6 @@ static void put_row(const struct part *part, uint32_t row, size_t col,
 	}
 }
 
-static quad load_quad(const unsigned char *from)
-{
-	quad value;
-
-	memcpy(&value, from, sizeof(value));
-	return value;
-}
-
-/* A square of 4 rows of 4 words; a column goes to each 64 bytes of out. */
-static void turn_words(
-	unsigned char *out, const unsigned char *data, size_t stride)
-{
-	quad a = load_quad(data), b = load_quad(data + stride);
-	quad c = load_quad(data + 2 * stride), d = load_quad(data + 3 * stride);
-	quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-	quad cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-	quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-	quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-	quad column[4] = {
-		__builtin_shufflevector(ab, cd, 0, 1, 4, 5),
-		__builtin_shufflevector(ab, cd, 2, 3, 6, 7),
-		__builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5),
-		__builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7),
-	};
-
-	for (size_t i = 0; i < 4; i++)
-		memcpy(out + 64 * i, &column[i], sizeof(quad));
-}
-
-/*
- * Sixteen rows of `count` words into a panel. Each row's line is used up
- * before the next rows are touched: rows are often a multiple of 4 KiB apart,
- * where the first cache has room for eight of them only.
- */
-static void put_words(unsigned char *out, const unsigned char *data,
-	size_t stride, size_t count)
-{
-	size_t k = 0;
-
-	for (; k + 16 <= count; k += 16)
-		for (size_t n = 0; n < 16; n += 4)
-			for (size_t j = 0; j < 16; j += 4)
-				turn_words(out + 64 * (k + j) + 4 * n,
-					data + n * stride + 4 * (k + j),
-					stride);
-	for (size_t n = 0; n < 16; n++)
-		scatter(out + 64 * k + 4 * n, 64, data + n * stride + 4 * k, 4,
-			count - k);
-}
-
-/* A square of 8 rows of 8 halves; a column goes to each 32 bytes of out. */
-static void turn_halves(
-	unsigned char *out, const unsigned char *data, size_t stride)
-{
-	octet a[8], b[8];
-
-	for (size_t i = 0; i < 8; i++)
-		memcpy(&a[i], data + i * stride, sizeof(octet));
-	for (size_t i = 0; i < 4; i++) {
-		b[2 * i] = __builtin_shufflevector(
-			a[i], a[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
-		b[2 * i + 1] = __builtin_shufflevector(
-			a[i], a[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
-	}
-	for (size_t i = 0; i < 4; i++) {
-		a[2 * i] = __builtin_shufflevector(
-			b[i], b[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
-		a[2 * i + 1] = __builtin_shufflevector(
-			b[i], b[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
-	}
-	for (size_t i = 0; i < 4; i++) {
-		b[2 * i] = __builtin_shufflevector(
-			a[i], a[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
-		b[2 * i + 1] = __builtin_shufflevector(
-			a[i], a[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
-	}
-	for (size_t i = 0; i < 8; i++)
-		memcpy(out + 32 * i, &b[i], sizeof(octet));
-}
-
-/* Sixteen rows of `count` halves into a panel without pairs. */
-static void put_halves(unsigned char *out, const unsigned char *data,
-	size_t stride, size_t count)
-{
-	size_t k = 0;
-
-	for (; k + 32 <= count; k += 32)
-		for (size_t n = 0; n < 16; n += 8)
-			for (size_t j = 0; j < 32; j += 8)
-				turn_halves(out + 32 * (k + j) + 2 * n,
-					data + n * stride + 2 * (k + j),
-					stride);
-	for (size_t n = 0; n < 16; n++)
-		scatter(out + 32 * k + 2 * n, 32, data + n * stride + 2 * k, 2,
-			count - k);
-}
-
 /* Sixteen whole rows, the outputs of one panel. */
 static void put_panel(
 	const struct part *part, uint32_t row, const unsigned char *data)
@@ -264,14 +167,14 @@ static void put_panel(
 	size_t stride = cols * part->size;
 
 	if (part->size == 4) {
-		put_words(out, data, stride, cols);
+		panels_turn_words(out, data, stride, cols);
 		return;
 	}
 	if (!part->paired) {
-		put_halves(out, data, stride, cols);
+		panels_turn_halves(out, data, stride, cols);
 		return;
 	}
-	put_words(out, data, stride, cols / 2);
+	panels_turn_words(out, data, stride, cols / 2);
 	for (uint32_t i = 0; cols % 2 && i < PANEL_ROWS; i++)
 		put_row(part, row + i, cols - 1, 1,
 			data + i * stride + 2 * (cols - 1));
@@ -357,6 +260,7 @@ void panels_put(const struct panels *panels, void *out, size_t first,
 		count -= done;
 		from += done * size;
 	}
+	panels_turn_end();
 }
 
 size_t panels_index(const struct panels *panels, uint32_t row, uint32_t col)
