@@ -8,11 +8,13 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/bus_guard.h"
 #include "engine/reader.h"
 
 #define TMPFS_MAGIC 0x01021994 /* linux/magic.h */
@@ -45,6 +47,7 @@ struct run {
 	uint64_t next_offset; /* in the file */
 	int *saved_flags; /* [weight_count], -1 = unchanged */
 	bool *cached; /* [weight_count] */
+	uint8_t **mapped; /* [weight_count] a cached file, or NULL; owned */
 	uint64_t delivered_bytes;
 	int rc; /* of the first lane that failed; ends the others */
 	struct reader_info info;
@@ -102,7 +105,9 @@ static bool next_chunk_locked(struct run *run, struct chunk *chunk)
 	chunk->first_segment = run->next_segment;
 	chunk->cached = run->cached[chunk->file];
 	chunk->offset_bytes = run->next_offset;
-	limit = chunk->offset_bytes + READER_CACHED_BYTES;
+	limit = chunk->offset_bytes + (run->mapped[chunk->file]
+						      ? READER_CHUNK_BYTES
+						      : READER_CACHED_BYTES);
 	if (!chunk->cached) {
 		chunk->offset_bytes = run->next_offset / READER_ALIGN_BYTES *
 				      READER_ALIGN_BYTES;
@@ -239,6 +244,24 @@ static bool is_cached(const struct model_file *file)
 	return file->size_bytes > 0;
 }
 
+/* Where that cannot be, the file is read. */
+static void map_file(struct run *run, uint32_t file)
+{
+	const struct model_file *from = &run->files->weights[file];
+	void *at = MAP_FAILED;
+
+	if (bus_guard_install() == 0)
+		at = mmap(NULL, from->size_bytes, PROT_READ, MAP_SHARED,
+			from->fd, 0);
+	run->mapped[file] = at == MAP_FAILED ? NULL : at;
+}
+
+static void unmap_file(struct run *run, uint32_t file)
+{
+	if (run->mapped[file])
+		munmap(run->mapped[file], run->files->weights[file].size_bytes);
+}
+
 static void set_direct(struct run *run, uint32_t file)
 {
 	int fd = run->files->weights[file].fd;
@@ -250,8 +273,10 @@ static void set_direct(struct run *run, uint32_t file)
 	run->cached[file] =
 		run->sink->cached && is_cached(&run->files->weights[file]);
 	run->info.cached_file_count += run->cached[file];
-	if (run->cached[file])
+	if (run->cached[file]) {
+		map_file(run, file);
 		return;
+	}
 	if (fcntl(fd, F_SETFL, flags | O_DIRECT) == 0) {
 		run->saved_flags[file] = flags;
 		run->info.direct_file_count++;
@@ -294,11 +319,44 @@ static int account_read(struct lane *lane, struct chunk *chunk, int result)
 	return chunk->filled_bytes >= chunk->need_bytes;
 }
 
+/*
+ * Hand over a chunk as it lies in the page cache. A file that is cut meanwhile
+ * leaves zeros, which fail the run before anybody uses what was stored.
+ */
+static int deliver_mapped(struct lane *lane, struct chunk *chunk)
+{
+	struct run *run = lane->run;
+	const struct model_file *file = &run->files->weights[chunk->file];
+	uint64_t end = chunk->offset_bytes + chunk->need_bytes;
+	struct bus_guard guard;
+	struct stat now;
+	bool whole;
+	int rc;
+
+	chunk->buffer = run->mapped[chunk->file] + chunk->offset_bytes;
+	bus_guard_begin(&guard, chunk->buffer, chunk->need_bytes);
+	rc = deliver(lane, chunk);
+	whole = bus_guard_end(&guard);
+	if (fstat(file->fd, &now))
+		return read_failed(run, chunk, -errno);
+	if ((uint64_t)now.st_size < end)
+		return read_failed(run, chunk, 0);
+	if (!whole)
+		return read_failed(run, chunk, -EIO);
+	lane->read_bytes += chunk->need_bytes;
+	return rc;
+}
+
 /* Read the chunk and hand it over; 0 or negative. */
 static int read_chunk(struct lane *lane, struct chunk *chunk)
 {
 	int rc;
 
+	if (lane->run->mapped[chunk->file]) {
+		struct chunk mapped = *chunk; /* which keeps its buffer */
+
+		return deliver_mapped(lane, &mapped);
+	}
 	do {
 		ssize_t got = pread(lane->run->files->weights[chunk->file].fd,
 			chunk->buffer + chunk->filled_bytes,
@@ -473,7 +531,8 @@ static int run_all(struct run *run, uint32_t count)
 
 	run->saved_flags = malloc((files + 1) * sizeof(*run->saved_flags));
 	run->cached = calloc(files + 1, sizeof(*run->cached));
-	if (!lanes || !run->saved_flags || !run->cached)
+	run->mapped = calloc(files + 1, sizeof(*run->mapped));
+	if (!lanes || !run->saved_flags || !run->cached || !run->mapped)
 		rc = -ENOMEM;
 	for (uint32_t i = 0; rc == 0 && i < count; i++)
 		rc = lane_init(&lanes[i], run, i);
@@ -481,8 +540,10 @@ static int run_all(struct run *run, uint32_t count)
 		for (uint32_t i = 0; i < files; i++)
 			set_direct(run, i);
 		run_lanes(run, lanes, count);
-		for (uint32_t i = 0; i < files; i++)
+		for (uint32_t i = 0; i < files; i++) {
 			clear_direct(run, i);
+			unmap_file(run, i);
+		}
 		rc = run->rc;
 	} else {
 		error_set(run->err, -rc,
@@ -490,6 +551,7 @@ static int run_all(struct run *run, uint32_t count)
 	}
 	for (uint32_t i = 0; lanes && i < count; i++)
 		lane_release(&lanes[i]);
+	free(run->mapped);
 	free(run->cached);
 	free(run->saved_flags);
 	free(lanes);

@@ -12,9 +12,11 @@
  *        its next ones on their way.
  * Cache: a sink may say that what the page cache holds is to be taken from
  *        there (an adapter that was there a minute ago, or was just written).
- *        Such a file is read without O_DIRECT in pieces of READER_CACHED_BYTES
- *        by the lane itself: they are still in the processor's cache when the
- *        sink stores them.
+ *        Such a file is mapped, and the sink gets its bytes where they lie. A
+ *        file that is cut meanwhile fails the run (base/bus_guard.h), the sink
+ *        may have had zeros before. Where it cannot be mapped it is read
+ *        without O_DIRECT in pieces of READER_CACHED_BYTES by the lane itself:
+ *        they are still in the processor's cache when the sink stores them.
  * Fallbacks, each told in struct reader_info: no io_uring (kernel, seccomp)
  *        -> pread; no O_DIRECT -> through the page cache; a thread could not
  *        be started -> fewer lanes.

@@ -135,6 +135,7 @@ static void test_panels_put__whole_matrix(void)
 static void test_panels_put__at_any_place(void)
 {
 	static const size_t starts[] = {0, 4, 16, 32, 48, 60};
+	uint64_t seed = suite_seed(6);
 
 	for (uint32_t i = 0; i < 6 * sizeof(starts) / sizeof(*starts); i++) {
 		struct pool pool;
@@ -146,7 +147,7 @@ static void test_panels_put__at_any_place(void)
 		};
 		unsigned char *source, *packed, *room;
 
-		pool_init(&pool, suite_seed(6));
+		pool_init(&pool, seed + i);
 		source = random_matrix(&pool, &panels);
 		room = pool_get(&pool, element_count(&panels) * 4 + 128);
 		packed = room + -(uintptr_t)room % 64 + starts[i / 6];

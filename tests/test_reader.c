@@ -13,6 +13,7 @@
 
 #define FILES 3
 #define SEGMENTS_MAX 200
+#define CUT_BYTES 4096
 
 /* Files of random bytes on a disk, and what each segment received. */
 struct fixture {
@@ -27,6 +28,7 @@ struct fixture {
 	int sink_code;
 	uint32_t lane_count; /* 0 = 1 */
 	bool cached;
+	bool cuts; /* the file while it is read, to CUT_BYTES */
 	uint64_t lane_bytes[READER_LANE_COUNT_MAX + 1];
 };
 
@@ -112,6 +114,8 @@ static int take(void *arg, uint32_t lane, uint32_t segment, uint64_t offset,
 	/* CUnit counts on one thread, so a wrong call ends the run. */
 	if (lane > f->lane_count || segment >= f->count || length == 0 ||
 		offset + length > f->segments[segment].size_bytes)
+		return -EDOM;
+	if (f->cuts && ftruncate(f->file[2].fd, CUT_BYTES))
 		return -EDOM;
 	f->lane_bytes[lane] += length;
 	memcpy(f->got[segment] + offset, data, length);
@@ -304,6 +308,54 @@ static void test_reader_run__file_shrank(void)
 	expect_short_file(false);
 }
 
+/* It is cut when some of it is on its way. */
+static void test_reader_run__file_is_cut(void)
+{
+	uint64_t state = suite_seed(25);
+	struct reader_info info;
+	struct fixture f;
+
+	for (uint32_t lanes = 1; lanes <= 3; lanes++) {
+		struct error err = {0};
+
+		open_fixture(&f, &state);
+		f.segments[0] = (struct read_segment){2, 100, 4 << 20, 0};
+		f.got[0] = calloc(1, 4 << 20);
+		f.count = 1;
+		f.lane_count = lanes;
+		f.cached = f.cuts = true;
+		CU_ASSERT_EQUAL(run(&f, &info, &err), -EIO);
+		CU_ASSERT_PTR_NOT_NULL(
+			strstr(err.text, "file-2: ends at byte 4096"));
+		close_fixture(&f);
+	}
+}
+
+/* A file that cannot be mapped is read. */
+static void test_reader_run__without_mapping(void)
+{
+	uint64_t state = suite_seed(26);
+	struct reader_info info;
+	struct error err = {0};
+	struct fixture f;
+
+	open_fixture(&f, &state);
+	random_segments(&f, &state);
+	f.cached = true;
+	f.lane_count = 2;
+	for (uint64_t n = 1; n <= FILES; n++) {
+		f.last_progress = 0;
+		f.got_bytes = 0;
+		fake_os_reset();
+		fake_os_fail(FAKE_OS_MMAP, n, ENOMEM);
+		CU_ASSERT_EQUAL(run(&f, &info, &err), 0);
+		CU_ASSERT(fake_os_has_failed() || n > info.cached_file_count);
+		check_bytes(&f);
+	}
+	fake_os_disarm();
+	close_fixture(&f);
+}
+
 static void test_reader_run__read_fails(void)
 {
 	uint64_t state = suite_seed(15);
@@ -391,6 +443,8 @@ int main(void)
 		SUITE_CASE(reader_run__without_io_uring),
 		SUITE_CASE(reader_run__nothing_to_read),
 		SUITE_CASE(reader_run__file_shrank),
+		SUITE_CASE(reader_run__file_is_cut),
+		SUITE_CASE(reader_run__without_mapping),
 		SUITE_CASE(reader_run__read_fails),
 		SUITE_CASE(reader_run__sink_fails),
 		SUITE_CASE(reader_run__submit_fails),

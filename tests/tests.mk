@@ -85,7 +85,8 @@ $(call test,model_dir,control/model_dir.c engine/files.c base/error.c \
 	tests/fake/fake_os.c,$(allocators) $(files))
 $(call test,step,engine/step.c base/error.c)
 $(call test,program,engine/program.c)
-$(call test,reader,tests/fake/fake_os.c engine/reader.c base/error.c,$(uring))
+$(call test,reader,tests/fake/fake_os.c engine/reader.c base/error.c \
+	base/bus_guard.c,$(uring) mmap)
 $(call test,load,tests/fake/fake_os.c tests/st_builder.c tests/load_check.c \
 	control/model_dir.c $(library_c),$(allocators) $(mappers) $(files) $(uring))
 rank_c = $(wildcard engine/rank*.c) engine/mail.c engine/files.c \

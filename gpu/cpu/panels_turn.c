@@ -10,20 +10,20 @@
 #include "base/weight_format.h"
 #include "gpu/cpu/panels_turn.h"
 
-#define LINE_BYTES 64 /* of the first cache */
+#define LINE_BYTES ((size_t)64) /* of the first cache */
 /* One line of each row: as many bytes of the panel, in one piece. */
-#define BLOCK_BYTES ((size_t)PANEL_ROWS * LINE_BYTES)
+#define BLOCK_BYTES (PANEL_ROWS * LINE_BYTES)
 
 typedef uint32_t quad __attribute__((vector_size(16)));
 typedef uint16_t octet __attribute__((vector_size(16)));
 
 _Static_assert(PANEL_ROWS == 16, "squares of 4 and 8 rows, lines of 16 words");
 
-/* The same places of the rows that come next. */
+/* The same places of the rows that come next, into the second cache. */
 static void ask_for_next(const unsigned char *data, size_t stride, size_t rows)
 {
 	for (size_t i = 0; i < rows; i++)
-		__builtin_prefetch(data + (PANEL_ROWS + i) * stride);
+		__builtin_prefetch(data + (PANEL_ROWS + i) * stride, 0, 2);
 }
 
 #ifdef __x86_64__
