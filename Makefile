@@ -60,10 +60,13 @@ Q = $(if $(V),,@)
 base_c = $(wildcard base/*.c)
 memmgr_c = $(wildcard memmgr/*.c)
 # fast_*.c are compiled once for each instruction set: NAME.c.avx2 and
-# NAME.c.avx512 stand for the two (only where there is such a processor).
-fast_c = $(if $(filter x86_64,$(shell uname -m)),$(wildcard gpu/cpu/fast_*.c))
-gpu_c = $(filter-out gpu/cpu/fast_%,$(wildcard gpu/cpu/*.c)) \
-	$(fast_c:=.avx2) $(fast_c:=.avx512)
+# NAME.c.avx512 stand for the two, and gemm_amx*.c have the tile registers (only
+# where there is such a processor).
+x86 = $(filter x86_64,$(shell uname -m))
+amx_c = $(if $(x86),$(wildcard gpu/cpu/gemm_*.c))
+fast_c = $(if $(x86),$(wildcard gpu/cpu/fast_*.c))
+gpu_c = $(filter-out gpu/cpu/fast_% gpu/cpu/gemm_%,$(wildcard gpu/cpu/*.c)) \
+	$(fast_c:=.avx2) $(fast_c:=.avx512) $(amx_c:=.amx)
 engine_c = $(wildcard engine/*.c)
 # One of the two is the port that is polled: nic_dpdk.c or nic_absent.c.
 dpdk_c = $(wildcard dataplane/*_dpdk.c)
@@ -116,6 +119,7 @@ $(B)/%.c.o: %.c
 isa_avx2 = -DFAST_ISA=avx2 -mavx2 -mfma -mf16c
 isa_avx512 = -DFAST_ISA=avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq \
 	-mavx2 -mfma -mf16c
+isa_amx = $(subst avx512 ,amx ,$(isa_avx512)) -mamx-tile -mamx-bf16
 
 define isa_rule
 $(B)/%.c.$(1).o: %.c
@@ -125,6 +129,7 @@ $(B)/%.c.$(1).o: %.c
 endef
 $(eval $(call isa_rule,avx2))
 $(eval $(call isa_rule,avx512))
+$(eval $(call isa_rule,amx))
 
 # ThreadSanitizer would spend most of a test in these loops: what they touch of
 # the cache is shown to it by their caller, once.

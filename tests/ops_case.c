@@ -152,6 +152,17 @@ static void skip_avx512(void)
 	suite_skip("this processor has no AVX-512");
 }
 
+static void skip_amx(void)
+{
+	suite_skip("this processor has no AMX, or the kernel keeps it");
+}
+
+static void (*const skips[CPU_ISA_COUNT])(void) = {
+	[CPU_AVX2] = skip_avx2,
+	[CPU_AVX512] = skip_avx512,
+	[CPU_AMX] = skip_amx,
+};
+
 /* The name carries the instruction set: case_isa() reads it there. */
 static void name_case(struct suite_case *out, char *name,
 	const struct suite_case *from, enum cpu_isa isa)
@@ -172,10 +183,8 @@ int case_run(const char *name, struct case_list once, struct case_list each)
 	for (size_t i = 0; i < once.count; i++)
 		cases[count++] = once.cases[i];
 	for (enum cpu_isa isa = 0; isa < CPU_ISA_COUNT; isa++) {
-		struct suite_case skip = {"isa_works", skip_avx512};
+		struct suite_case skip = {"isa_works", skips[isa]};
 
-		if (isa == CPU_AVX2)
-			skip.run = skip_avx2;
 		for (size_t i = 0; cpu_isa_works(isa) && i < each.count; i++) {
 			name_case(&cases[count], names[count], &each.cases[i],
 				isa);

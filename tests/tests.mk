@@ -58,6 +58,7 @@ $(call test,kv_cache,engine/kv_cache.c base/siphash.c $(kv_test_c),\
 
 $(call test,workers,gpu/cpu/workers.c)
 $(call test,panels,tests/ops_case.c $(reference_c))
+$(if $(x86),$(call test,gemm_amx,tests/ops_case.c $(reference_c)))
 $(call test,linear,tests/ops_case.c $(reference_c))
 $(call test,norm,tests/ops_case.c $(reference_c))
 $(call test,chain,tests/ops_case.c $(reference_c))

@@ -34,9 +34,9 @@ analysable() {
 		fi
 	done
 }
-# The kernels of the CPU back ends are read as the wider of the two.
+# The kernels of the CPU back ends are read as the widest has them.
 isa_flags='-DFAST_ISA=avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq
-	-mavx2 -mfma -mf16c'
+	-mavx2 -mfma -mf16c -mamx-tile -mamx-bf16'
 # The path analyser takes nine tenths of the time: it reads the product; tests
 # and benchmarks run under the sanitizers. It gives a function up after so many
 # states; its own default, 225000, takes five times as long.
@@ -48,7 +48,7 @@ tidy() {
 	analysable | xargs -P "$jobs" -n 1 sh -c '
 		cuda=$0 isa=$1 dpdk=$2 nodes=$3
 		shift 2
-		case $2 in */fast_*.c) ;; *) isa= ;; esac
+		case $2 in */fast_*.c|*/gemm_amx*.c) ;; *) isa= ;; esac
 		case $2 in *_dpdk.c) ;; *) dpdk= ;; esac
 		case $2 in tests/*|bench/*) checks=--checks=-clang-analyzer-* ;; *) checks= ;; esac
 		clang-tidy --quiet $checks "$2" -- -std=gnu11 -D_GNU_SOURCE -I. $isa $dpdk \

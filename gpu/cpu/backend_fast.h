@@ -8,7 +8,9 @@
  *             FAST_CHUNK; a chunk's sum begins at +0 and takes each product
  *             by a fused multiply-add; the sum is added to the running sum,
  *             which begins at +0. So no result depends on the width of a
- *             register, the number of rows in a tile, or threads.
+ *             register, the number of rows in a tile, or threads. AMX, which
+ *             is AVX-512 but for products of bf16, has an order of its own
+ *             for those (gpu/cpu/gemm_amx.h).
  * Invariants: scratch is sized once, from struct ops_limits; an operation
  *             that asks for more than it was granted asserts. Scratch holds
  *             nothing from one operation to the next.
@@ -19,6 +21,7 @@
 #ifndef HEDDLE_GPU_CPU_BACKEND_FAST_H
 #define HEDDLE_GPU_CPU_BACKEND_FAST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +35,7 @@
 struct fast_backend {
 	struct workers *workers; /* owns */
 	uint32_t thread_count;
+	bool has_amx; /* products of bf16 use tile registers */
 	struct ops_limits limits;
 	unsigned char *arena; /* owns: the shared area, then one per worker */
 	size_t shared_size_bytes;
@@ -83,6 +87,8 @@ void fast_backend_destroy(struct fast_backend *fast);
 int ops_create_avx2(const struct ops_limits *limits, uint32_t thread_count,
 	const uint32_t *cores, struct ops *out);
 int ops_create_avx512(const struct ops_limits *limits, uint32_t thread_count,
+	const uint32_t *cores, struct ops *out);
+int ops_create_amx(const struct ops_limits *limits, uint32_t thread_count,
 	const uint32_t *cores, struct ops *out);
 
 #ifdef FAST_ISA

@@ -8,11 +8,13 @@
 #include "gpu/cpu/backend_fast.h"
 #include "gpu/cpu/backend_ref.h"
 #include "gpu/cpu/cpu.h"
+#include "gpu/cpu/gemm_amx.h"
 
 static const char *const names[CPU_ISA_COUNT] = {
 	[CPU_REFERENCE] = "reference",
 	[CPU_AVX2] = "avx2",
 	[CPU_AVX512] = "avx512",
+	[CPU_AMX] = "amx",
 };
 
 const char *cpu_isa_name(enum cpu_isa isa)
@@ -47,9 +49,16 @@ static bool has_avx512(void)
 	       __builtin_cpu_supports("avx512dq");
 }
 
+static bool has_amx(void)
+{
+	return has_avx512() && amx_works();
+}
+
 static int create_fast(enum cpu_isa isa, const struct ops_limits *limits,
 	uint32_t thread_count, const uint32_t *cores, struct ops *out)
 {
+	if (isa == CPU_AMX)
+		return ops_create_amx(limits, thread_count, cores, out);
 	if (isa == CPU_AVX512)
 		return ops_create_avx512(limits, thread_count, cores, out);
 	return ops_create_avx2(limits, thread_count, cores, out);
@@ -63,6 +72,11 @@ static bool has_avx2(void)
 }
 
 static bool has_avx512(void)
+{
+	return false;
+}
+
+static bool has_amx(void)
 {
 	return false;
 }
@@ -82,6 +96,8 @@ static int create_fast(enum cpu_isa isa, const struct ops_limits *limits,
 
 bool cpu_isa_works(enum cpu_isa isa)
 {
+	if (isa == CPU_AMX)
+		return has_amx();
 	if (isa == CPU_AVX512)
 		return has_avx512();
 	if (isa == CPU_AVX2)
@@ -117,7 +133,8 @@ int cpu_isa_choose(enum cpu_isa *out, struct error *err)
 		return 0;
 	}
 	return error_set(err, EINVAL,
-		"HEDDLE_ISA=%.32s: not one of reference, avx2, avx512", wanted);
+		"HEDDLE_ISA=%.32s: not one of reference, avx2, avx512, amx",
+		wanted);
 }
 
 enum weight_layout cpu_isa_layout(enum cpu_isa isa)

@@ -2,12 +2,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:        the reference says what is right; AVX2 and AVX-512 do the same
- *             at the speed of memory. The choice is made once, at start: by
- *             HEDDLE_ISA (reference, avx2, avx512) or else the best that the
- *             processor has.
+ *             at the speed of memory, and AMX is AVX-512 with products of
+ *             bf16 weights in tile registers. The choice is made once, at
+ *             start: by HEDDLE_ISA (reference, avx2, avx512, amx) or else the
+ *             best that the processor has.
  * Invariants: a back end's weights are in its layout. AVX2 and AVX-512 give
- *             the same bits as each other; the reference adds in another
- *             order (gpu/ops.h), so it agrees within rounding.
+ *             the same bits as each other; the reference and AMX add in other
+ *             orders (gpu/ops.h, gpu/cpu/gemm_amx.h), so they agree within
+ *             rounding.
  * Threads:    as gpu/ops.h.
  */
 #ifndef HEDDLE_GPU_CPU_CPU_H
@@ -20,9 +22,9 @@
 #include "base/weight_format.h"
 #include "gpu/ops.h"
 
-enum cpu_isa { CPU_REFERENCE, CPU_AVX2, CPU_AVX512, CPU_ISA_COUNT };
+enum cpu_isa { CPU_REFERENCE, CPU_AVX2, CPU_AVX512, CPU_AMX, CPU_ISA_COUNT };
 
-/* "reference", "avx2", "avx512". */
+/* "reference", "avx2", "avx512", "amx". */
 const char *cpu_isa_name(enum cpu_isa isa);
 
 /* Can this processor, under this kernel, run it? */

@@ -245,7 +245,7 @@ static void sweep_full(const struct sweep *sweep, int first, int panels)
 		for (uint32_t t = 0; t < sweep->tile_count; t++) {
 			const struct gemm_tile *tile = &sweep->tiles[t];
 
-			step.x = tile->x + k * tile->count;
+			step.x = (const float *)tile->x + k * tile->count;
 			step.sum = sum;
 			if (panels == 2)
 				wide[pair->type][tile->count - 1](&step);
@@ -307,7 +307,7 @@ static void sweep_part(const struct sweep *sweep, int panel)
 		for (uint32_t t = 0; t < sweep->tile_count; t++) {
 			const struct gemm_tile *tile = &sweep->tiles[t];
 
-			step.x = tile->x + k * tile->count;
+			step.x = (const float *)tile->x + k * tile->count;
 			step.sum = sum;
 			narrow[DTYPE_F32][tile->count - 1](&step);
 			sum += (size_t)tile->count * GEMM_WIDTH;
@@ -323,6 +323,10 @@ void FAST(gemm_sweep)(const struct gemm_pair *pair,
 	bool is_wide = true;
 	uint32_t rows = 0;
 
+	if (pair->form == GEMM_SPLIT) {
+		amx_sweep(pair, tiles, tile_count, sum);
+		return;
+	}
 	for (uint32_t t = 0; t < tile_count; t++) {
 		assert(tiles[t].count >= 1 && tiles[t].count <= GEMM_TILE_ROWS);
 		rows += tiles[t].count;
@@ -356,7 +360,7 @@ static void pack_square(
 	_mm_storeu_ps(out + (k + 3) * count, d);
 }
 
-void FAST(gemm_pack)(
+static void pack_floats(
 	const float *const *rows, uint32_t count, uint32_t cols, float *out)
 {
 	size_t whole = cols - cols % 4;
@@ -371,6 +375,59 @@ void FAST(gemm_pack)(
 	for (uint32_t r = 0; r < count; r++)
 		for (size_t k = count >= 4 ? whole : 0; k < cols; k++)
 			out[k * count + r] = rows[r][k];
+}
+
+void FAST(gemm_pack)(enum gemm_form form, const float *const *rows,
+	uint32_t count, uint32_t cols, void *out)
+{
+	if (form == GEMM_SPLIT)
+		amx_pack(rows, count, cols, out);
+	else
+		pack_floats(rows, count, cols, out);
+}
+
+/* The rows are side by side in the tile: turned around in registers. */
+static void put_floats(
+	struct vec row[VEC_LANES], uint32_t count, size_t width, float *to)
+{
+	if (count == 1) {
+		vec_store_part(to, row[0], width);
+		return;
+	}
+	for (size_t r = count; r < VEC_LANES; r++)
+		row[r] = vec_set(0);
+	vec_transpose(row);
+	for (size_t j = 0; j < width; j++)
+		vec_store_part(to + j * count, row[j], count);
+}
+
+void FAST(gemm_put)(enum gemm_form form, struct vec row[VEC_LANES],
+	uint32_t count, size_t cols, size_t n, void *tile)
+{
+	size_t width = cols - n < PANEL_ROWS ? cols - n : PANEL_ROWS;
+	float value[VEC_LANES];
+
+	if (form == GEMM_FLOATS || count == 1) {
+		put_floats(row, count, width, (float *)tile + n * count);
+		return;
+	}
+	for (uint32_t r = 0; r < count; r++) {
+		vec_store(value, row[r]);
+		amx_put(tile, count, r, cols, n, value);
+	}
+}
+
+void FAST(gemm_row)(enum gemm_form form, const struct gemm_tile *tile,
+	uint32_t r, size_t cols, float *out)
+{
+	const float *x = tile->x;
+
+	if (form == GEMM_SPLIT && tile->count > 1) {
+		amx_row(tile->x, tile->count, r, cols, out);
+		return;
+	}
+	for (size_t i = 0; i < cols; i++)
+		out[i] = x[i * tile->count + r];
 }
 
 #define DOT_STEP 64

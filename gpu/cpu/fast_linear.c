@@ -23,19 +23,20 @@ struct job {
 	const struct linear_args *args; /* [arg_count], or gate and up */
 	uint32_t arg_count;
 	bool gated; /* two arguments side by side */
+	enum gemm_form form; /* of the tiles, the same for all arguments */
 	uint32_t step; /* outputs of an item */
 	uint32_t first, count; /* rows of this pass */
 	struct gemm_tile *tiles[OPS_LINEAR_COUNT_MAX]; /* of each argument */
 	uint32_t tile_count;
 	size_t item_end[OPS_LINEAR_COUNT_MAX]; /* pairs of panels */
-	float *packed;
+	unsigned char *packed;
 	float *low; /* [arg_count][rows.count][lora_rank] */
 };
 
-static size_t packed_floats(const struct ops_limits *limits)
+static size_t packed_bytes(const struct ops_limits *limits)
 {
 	size_t most = fast_room(
-		0, limits->row_count, fast_room(0, limits->hidden, 8));
+		0, limits->row_count, fast_room(0, limits->hidden, 32));
 
 	return most < GEMM_PACKED_MAX ? most : GEMM_PACKED_MAX;
 }
@@ -52,8 +53,7 @@ struct fast_need FAST(fast_linear_need)(const struct ops_limits *limits)
 	size_t embed = fast_room(0, limits->hidden, sizeof(float));
 
 	need.shared = fast_room(0, limits->row_count, sizeof(struct gemm_tile));
-	need.shared =
-		fast_room(need.shared, packed_floats(limits), sizeof(float));
+	need.shared = fast_room(need.shared, packed_bytes(limits), 1);
 	need.shared = fast_room(need.shared, low_floats(limits), sizeof(float));
 	if (need.scratch < embed)
 		need.scratch = embed;
@@ -108,9 +108,9 @@ static void run_low(struct job *job)
 
 	for (uint32_t i = 0; i < job->arg_count; i++)
 		if (job->args[i].lora && job->args[i].rows.lora)
-			cost_ns +=
-				gemm_cost_ns(rows, job->fast->limits.lora_rank,
-					job->args[i].weight.cols);
+			cost_ns += gemm_cost_ns(GEMM_FLOATS, rows,
+				job->fast->limits.lora_rank,
+				job->args[i].weight.cols);
 	if (cost_ns > 0)
 		workers_run_cost(job->fast->workers, job->arg_count * rows,
 			cost_ns, low_rows, job);
@@ -261,7 +261,8 @@ static void do_pair(struct work *work, uint32_t i, size_t index)
 	const struct weight *weight = &job->args[i].weight;
 	const struct gemm_tile *tiles = job->tiles[i];
 	size_t n = index * job->step;
-	struct gemm_pair pair = {.cols = weight->cols, .type = weight->type};
+	struct gemm_pair pair = {
+		.cols = weight->cols, .type = weight->type, .form = job->form};
 
 	aim(&pair, 0, weight, n, n + job->step);
 	if (job->gated)
@@ -271,7 +272,8 @@ static void do_pair(struct work *work, uint32_t i, size_t index)
 			n + PANEL_ROWS + GEMM_WIDTH);
 	for (uint32_t t = 0; t < job->tile_count; t += work->tile_count) {
 		work->tiles = tiles + t;
-		work->tile_count = gemm_sweep_tiles(job->tile_count - t);
+		work->tile_count =
+			gemm_sweep_tiles(job->form, job->tile_count - t);
 		FAST(gemm_sweep)
 		(&pair, work->tiles, work->tile_count, work->sum);
 		finish_panel(work, i, n, 0);
@@ -326,7 +328,8 @@ static void run_pairs(struct job *job)
 
 		items += div_up(weight->rows, job->step);
 		job->item_end[i] = items;
-		cost_ns += gemm_cost_ns(job->count, weight->rows, weight->cols);
+		cost_ns += gemm_cost_ns(
+			job->form, job->count, weight->rows, weight->cols);
 	}
 	if (job->gated)
 		cost_ns *= 2;
@@ -338,18 +341,20 @@ static void pack_tiles(
 {
 	const struct job *job = arg;
 	const struct linear_args *args = job->args;
+	size_t row_bytes = gemm_row_bytes(job->form, args->weight.cols);
 
 	(void)worker;
 	for (size_t t = first; t < end; t++) {
 		struct gemm_tile *tile = &job->tiles[0][t];
 		const float *rows[GEMM_TILE_ROWS];
 		size_t row = tile->first;
-		float *to =
-			job->packed + (row - job->first) * args->weight.cols;
+		unsigned char *to =
+			job->packed + (row - job->first) * row_bytes;
 
 		for (uint32_t r = 0; r < tile->count; r++)
 			rows[r] = args->x + (row + r) * args->x_stride;
-		FAST(gemm_pack)(rows, tile->count, args->weight.cols, to);
+		FAST(gemm_pack)
+		(job->form, rows, tile->count, args->weight.cols, to);
 		tile->x = to;
 	}
 }
@@ -359,7 +364,7 @@ static void run_packed(struct job *job)
 {
 	uint32_t cols = job->args->weight.cols;
 
-	job->tile_count = gemm_tile_count(job->count);
+	job->tile_count = gemm_tile_count(job->form, job->count);
 	for (uint32_t t = 0; t < job->tile_count; t++) {
 		uint32_t first =
 			gemm_tile_first(job->count, job->tile_count, t);
@@ -398,7 +403,8 @@ static void run_single(struct job *job)
 static void run_rows(struct job *job, struct gemm_tile *tiles)
 {
 	uint32_t rows = job->args->rows.count;
-	size_t fit = packed_floats(&job->fast->limits) / job->args->weight.cols;
+	size_t fit = packed_bytes(&job->fast->limits) /
+		     gemm_row_bytes(job->form, job->args->weight.cols);
 
 	for (job->first = 0; job->first < rows; job->first += job->count) {
 		uint32_t rest = rows - job->first;
@@ -428,40 +434,49 @@ static void run_job(struct fast_backend *fast, const struct linear_args *args,
 	uint32_t count, bool gated)
 {
 	const struct ops_limits *limits = &fast->limits;
-	struct job job = {.fast = fast, .arg_count = count, .gated = gated};
+	struct job job = {.fast = fast,
+		.args = args,
+		.arg_count = count,
+		.gated = gated,
+		.form = gemm_form(fast, args->weight.type)};
 	struct gemm_tile *tiles;
 	size_t tile_room = fast_room(0, limits->row_count, sizeof(*tiles));
-	size_t packed_room = fast_room(0, packed_floats(limits), sizeof(float));
+	size_t packed_room = fast_room(0, packed_bytes(limits), 1);
 
 	for (uint32_t i = 0; i < count; i++)
 		check(&args[i]);
 	assert(args->rows.count <= limits->row_count);
-	job.args = args;
 	tiles = fast_shared(fast,
 		tile_room + packed_room + low_floats(limits) * sizeof(float));
-	job.packed = (float *)(void *)((unsigned char *)tiles + tile_room);
-	job.low = job.packed + packed_room / sizeof(float);
+	job.packed = (unsigned char *)tiles + tile_room;
+	job.low = (float *)(void *)(job.packed + packed_room);
 	run_low(&job);
 	run_rows(&job, tiles);
+}
+
+/* Can both take their rows from the same tiles? One row has its own. */
+static bool go_together(const struct fast_backend *fast,
+	const struct linear_args *a, const struct linear_args *b)
+{
+	if (gemm_form(fast, a->weight.type) != gemm_form(fast, b->weight.type))
+		return false;
+	return a->rows.count <= 1 ||
+	       (b->x == a->x && b->x_stride == a->x_stride &&
+		       b->weight.cols == a->weight.cols);
 }
 
 int FAST(fast_linear)(
 	struct ops *ops, const struct linear_args *args, uint32_t count)
 {
+	const struct fast_backend *fast = fast_of(ops);
 	uint32_t same;
 
 	assert(count >= 1 && count <= OPS_LINEAR_COUNT_MAX);
 	for (uint32_t i = 0; i < count; i += same) {
-		for (same = 1; i + same < count; same++) {
-			const struct linear_args *next = &args[i + same];
-
-			if (args->rows.count > 1 &&
-				(next->x != args[i].x ||
-					next->x_stride != args[i].x_stride ||
-					next->weight.cols !=
-						args[i].weight.cols))
-				break;
-		}
+		same = 1;
+		while (i + same < count &&
+			go_together(fast, &args[i], &args[i + same]))
+			same++;
 		run_job(fast_of(ops), args + i, same, false);
 	}
 	return 0;

@@ -34,7 +34,8 @@ static void turn(struct lora_panel *panel, const struct lora_pair *pair,
 		}
 		rows[n] = wide;
 	}
-	FAST(gemm_pack)(rows, PANEL_ROWS, pair->rank, panel->turned);
+	FAST(gemm_pack)
+	(GEMM_FLOATS, rows, PANEL_ROWS, pair->rank, panel->turned);
 	panel->pair = pair;
 	panel->first = first;
 }

@@ -17,6 +17,7 @@ struct job {
 	struct fast_backend *fast;
 	const struct mla_args *args;
 	bool absorb;
+	enum gemm_form form; /* of the tiles */
 	uint32_t outputs, cols; /* of a head's half */
 	uint32_t block_rows; /* rows of an item */
 	uint32_t block_count;
@@ -26,16 +27,16 @@ struct job {
 struct work {
 	const struct job *job;
 	uint32_t head, first, count;
-	struct gemm_tile tiles[GEMM_SWEEP_ROWS / GEMM_TILE_ROWS];
+	struct gemm_tile tiles[GEMM_SWEEP_TILES];
 	uint32_t tile_count;
-	float *packed;
+	unsigned char *packed;
 	float *low; /* [lora_rank] */
 	struct lora_panel lora;
 };
 
-static size_t packed_floats(const struct ops_limits *limits)
+static size_t packed_bytes(const struct ops_limits *limits)
 {
-	return fast_room(0, limits->key_dim, GEMM_SWEEP_ROWS);
+	return fast_room(0, gemm_row_room(limits->key_dim), GEMM_SWEEP_ROWS);
 }
 
 struct fast_need FAST(fast_mla_need)(const struct ops_limits *limits)
@@ -44,8 +45,7 @@ struct fast_need FAST(fast_mla_need)(const struct ops_limits *limits)
 
 	need.scratch =
 		fast_room(need.scratch, limits->lora_rank, sizeof(float));
-	need.scratch =
-		fast_room(need.scratch, packed_floats(limits), sizeof(float));
+	need.scratch = fast_room(need.scratch, packed_bytes(limits), 1);
 	return need;
 }
 
@@ -67,9 +67,11 @@ static float *output(const struct work *work, size_t r)
 
 static void make_tiles(struct work *work)
 {
-	float *to = work->packed;
+	enum gemm_form form = work->job->form;
+	uint32_t cols = work->job->cols;
+	unsigned char *to = work->packed;
 
-	work->tile_count = gemm_tile_count(work->count);
+	work->tile_count = gemm_tile_count(form, work->count);
 	for (uint32_t t = 0; t < work->tile_count; t++) {
 		struct gemm_tile *tile = &work->tiles[t];
 		const float *rows[GEMM_TILE_ROWS];
@@ -85,9 +87,9 @@ static void make_tiles(struct work *work)
 		tile->x = input(work, tile->first);
 		if (tile->count == 1)
 			continue;
-		FAST(gemm_pack)(rows, tile->count, work->job->cols, to);
+		FAST(gemm_pack)(form, rows, tile->count, cols, to);
 		tile->x = to;
-		to += (size_t)tile->count * work->job->cols;
+		to += tile->count * gemm_row_bytes(form, cols);
 	}
 }
 
@@ -114,6 +116,7 @@ static void multiply(struct work *work)
 			.width = {left, width - left},
 			.cols = job->cols,
 			.type = w->type,
+			.form = job->form,
 		};
 
 		for (uint32_t p = 0; p < 2 && rest > width; p++)
@@ -180,13 +183,13 @@ static void do_items(const void *arg, size_t first, size_t end, uint32_t worker)
 	const struct ops_limits *limits = &job->fast->limits;
 	size_t lora_room = lora_panel_bytes(limits->lora_rank);
 	size_t low_room = fast_room(0, limits->lora_rank, sizeof(float));
-	unsigned char *scratch = fast_scratch(job->fast, worker,
-		lora_room + low_room + packed_floats(limits) * sizeof(float));
+	unsigned char *scratch = fast_scratch(
+		job->fast, worker, lora_room + low_room + packed_bytes(limits));
 	struct work work = {.job = job};
 
 	work.lora = lora_panel_at(scratch, limits->lora_rank);
 	work.low = (float *)(void *)(scratch + lora_room);
-	work.packed = (float *)(void *)(scratch + lora_room + low_room);
+	work.packed = scratch + lora_room + low_room;
 	for (size_t item = first; item < end; item++) {
 		uint32_t rest;
 
@@ -214,11 +217,12 @@ static void do_items(const void *arg, size_t first, size_t end, uint32_t worker)
 static int mla_run(struct ops *ops, const struct mla_args *args, bool absorb)
 {
 	struct fast_backend *fast = fast_of(ops);
-	size_t fit = packed_floats(&fast->limits);
+	size_t fit = packed_bytes(&fast->limits);
 	struct job job = {
 		.fast = fast,
 		.args = args,
 		.absorb = absorb,
+		.form = gemm_form(fast, args->kv_b.type),
 		.outputs = absorb ? args->latent : args->value,
 		.cols = absorb ? args->nope : args->latent,
 	};
@@ -227,15 +231,17 @@ static int mla_run(struct ops *ops, const struct mla_args *args, bool absorb)
 	assert(args->kv_b.layout == WEIGHT_MLA_PANELS);
 	assert(args->kv_b.rows ==
 		args->head_count * (args->nope + args->value));
-	fit /= job.cols > 0 ? job.cols : 1;
+	if (job.cols > 0)
+		fit /= gemm_row_bytes(job.form, job.cols);
 	if (fit < 1)
 		fit = 1;
-	job.block_rows =
-		fit < GEMM_SWEEP_ROWS ? (uint32_t)fit : GEMM_SWEEP_ROWS;
+	job.block_rows = gemm_sweep_rows(job.form);
+	if (fit < job.block_rows)
+		job.block_rows = (uint32_t)fit;
 	job.block_count = (uint32_t)div_up(args->rows.count, job.block_rows);
 	workers_run_cost(fast->workers,
 		(size_t)args->head_count * job.block_count,
-		gemm_cost_ns(args->rows.count,
+		gemm_cost_ns(job.form, args->rows.count,
 			(uint64_t)args->head_count * job.outputs, job.cols),
 		do_items, &job);
 	return 0;

@@ -22,7 +22,7 @@
 #include "gpu/cpu/fast_lora.h"
 #include "memmgr/experts.h"
 
-/* Floats of the area for x and hidden. */
+/* Bytes of the area for x and hidden. */
 #define ACTIVATION_MAX (2 * GEMM_PACKED_MAX)
 
 enum { MATRIX_GATE, MATRIX_UP, MATRIX_DOWN, MATRIX_COUNT };
@@ -42,8 +42,8 @@ struct area {
 	struct gemm_tile *tile; /* [pair_max] of x */
 	struct gemm_tile *hidden_tile; /* [pair_max] the same of hidden */
 	float *low; /* [pair_max][2][lora_rank], of gate and up, later down */
-	float *packed; /* [pair_max][hidden] */
-	float *hidden; /* [pair_max][inter] */
+	unsigned char *packed; /* [pair_max] rows of hidden columns */
+	unsigned char *hidden; /* [pair_max] rows of inter columns */
 };
 
 struct job {
@@ -53,6 +53,7 @@ struct job {
 	const uint32_t *pair; /* of the group: where in area.pair it begins */
 	uint32_t pair_count, segment_count, tile_count;
 	bool has_lora;
+	enum gemm_form form; /* of the tiles */
 	uint32_t per_segment; /* items of the phase that runs */
 };
 
@@ -60,7 +61,8 @@ struct job {
 static size_t pair_max(const struct ops_limits *limits)
 {
 	size_t all = fast_room(0, limits->row_count, limits->topk);
-	size_t each = (size_t)limits->hidden + limits->inter;
+	size_t each =
+		gemm_row_room(limits->hidden) + gemm_row_room(limits->inter);
 	size_t most = ACTIVATION_MAX / (each > 0 ? each : 1);
 
 	if (most > all)
@@ -82,8 +84,8 @@ static size_t lay_out(
 		fast_room(0, most, sizeof(*area->tile)),
 		fast_room(0, most, sizeof(*area->hidden_tile)),
 		fast_room(0, most, fast_room(0, rank, 2 * sizeof(float))),
-		fast_room(0, most, limits->hidden * sizeof(float)),
-		fast_room(0, most, limits->inter * sizeof(float)),
+		fast_room(0, most, gemm_row_room(limits->hidden)),
+		fast_room(0, most, gemm_row_room(limits->inter)),
 	};
 	void *at[sizeof(sizes) / sizeof(sizes[0])] = {NULL};
 	size_t total = 0;
@@ -154,7 +156,7 @@ static void sort_pairs(const struct moe_args *args, struct area *area)
 static void make_tiles(struct job *job, struct segment *segment)
 {
 	const struct moe_args *args = job->args;
-	uint32_t count = gemm_tile_count(segment->count);
+	uint32_t count = gemm_tile_count(job->form, segment->count);
 
 	segment->tile_first = job->tile_count;
 	segment->tile_count = count;
@@ -167,13 +169,15 @@ static void make_tiles(struct job *job, struct segment *segment)
 
 		tile->first = segment->first + first;
 		tile->count = end - first;
-		tile->x = job->area.packed + (size_t)tile->first * args->hidden;
+		tile->x = job->area.packed +
+			  tile->first * gemm_row_bytes(job->form, args->hidden);
 		if (tile->count == 1)
 			tile->x = args->x + (size_t)job->pair[tile->first] /
 						    args->topk * args->hidden;
 		*hidden = *tile;
 		hidden->x =
-			job->area.hidden + (size_t)tile->first * args->inter;
+			job->area.hidden +
+			tile->first * gemm_row_bytes(job->form, args->inter);
 	}
 }
 
@@ -280,8 +284,7 @@ static void low_hidden(
 
 			if (!lora)
 				continue;
-			for (size_t i = 0; i < inter; i++)
-				row[i] = tile->x[i * tile->count + r];
+			FAST(gemm_row)(job->form, tile, r, inter, row);
 			FAST(lora_down)
 			(lora, row, inter, low_place(job, at, MATRIX_DOWN));
 		}
@@ -308,8 +311,10 @@ static void pack_tiles(
 			rows[r] = args->x + (size_t)job->pair[tile->first + r] /
 						    args->topk * args->hidden;
 		FAST(gemm_pack)
-		(rows, tile->count, args->hidden,
-			job->area.packed + (size_t)tile->first * args->hidden);
+		(job->form, rows, tile->count, args->hidden,
+			job->area.packed +
+				tile->first * gemm_row_bytes(
+						      job->form, args->hidden));
 	}
 }
 
@@ -360,36 +365,26 @@ static void update_tile(struct work *work, const struct gemm_tile *tile,
 	}
 }
 
-/*
- * Outputs n .. of gate and up become hidden, where down will read it: the
- * rows of a tile side by side, so they are turned around in registers.
- */
+/* Outputs n .. of gate and up become hidden, packed as down will read it. */
 static void store_hidden(struct work *work, size_t n, uint32_t width)
 {
 	const struct job *job = work->job;
 	size_t inter = job->args->inter;
+	size_t row_bytes = gemm_row_bytes(job->form, inter);
 	float *sum = work->sum[0];
 
 	for (uint32_t t = 0; t < work->tile_count; t++) {
 		const struct gemm_tile *tile = &work->tiles[t];
-		size_t count = tile->count;
-		float *to = job->area.hidden + tile->first * inter + n * count;
 		struct vec row[VEC_LANES];
 
 		if (job->has_lora)
 			update_tile(work, tile, n, width, sum);
-		for (size_t r = 0; r < VEC_LANES; r++)
-			row[r] = vec_set(0);
-		for (size_t r = 0; r < count; r++, sum += GEMM_WIDTH)
+		for (size_t r = 0; r < tile->count; r++, sum += GEMM_WIDTH)
 			row[r] = gemm_gated(
 				vec_load(sum), vec_load(sum + PANEL_ROWS));
-		if (count == 1) {
-			vec_store_part(to, row[0], width);
-			continue;
-		}
-		vec_transpose(row);
-		for (size_t j = 0; j < width; j++)
-			vec_store_part(to + j * count, row[j], count);
+		FAST(gemm_put)
+		(job->form, row, tile->count, inter, n,
+			job->area.hidden + tile->first * row_bytes);
 	}
 }
 
@@ -450,6 +445,7 @@ static void gate_up_items(
 			.width = {width, width},
 			.cols = args->hidden,
 			.type = args->type,
+			.form = job->form,
 		};
 
 		if (rest > PANEL_ROWS) {
@@ -459,8 +455,8 @@ static void gate_up_items(
 		for (uint32_t t = 0; t < segment->tile_count;
 			t += work.tile_count) {
 			work.tiles = job->area.tile + segment->tile_first + t;
-			work.tile_count =
-				gemm_sweep_tiles(segment->tile_count - t);
+			work.tile_count = gemm_sweep_tiles(
+				job->form, segment->tile_count - t);
 			FAST(gemm_sweep)
 			(&pair, work.tiles, work.tile_count, sum);
 			store_hidden(&work, n, width);
@@ -493,6 +489,7 @@ static void down_items(
 			.width = {left, width - left},
 			.cols = args->inter,
 			.type = args->type,
+			.form = job->form,
 		};
 
 		for (uint32_t p = 0; p < 2 && rest > width; p++)
@@ -501,8 +498,8 @@ static void down_items(
 			t += work.tile_count) {
 			work.tiles =
 				job->area.hidden_tile + segment->tile_first + t;
-			work.tile_count =
-				gemm_sweep_tiles(segment->tile_count - t);
+			work.tile_count = gemm_sweep_tiles(
+				job->form, segment->tile_count - t);
 			FAST(gemm_sweep)
 			(&pair, work.tiles, work.tile_count, sum);
 			store_out(&work, n, width);
@@ -516,8 +513,8 @@ static uint64_t phase_cost_ns(
 	uint64_t cost_ns = 0;
 
 	for (uint32_t i = 0; i < job->segment_count; i++)
-		cost_ns +=
-			gemm_cost_ns(job->area.segment[i].count, outputs, cols);
+		cost_ns += gemm_cost_ns(
+			job->form, job->area.segment[i].count, outputs, cols);
 	return cost_ns;
 }
 
@@ -529,7 +526,8 @@ static void run_group(struct job *job)
 
 	if (job->has_lora)
 		workers_run_cost(workers, job->pair_count,
-			gemm_cost_ns(job->pair_count, 2 * rank, args->hidden),
+			gemm_cost_ns(GEMM_FLOATS, job->pair_count, 2 * rank,
+				args->hidden),
 			low_inputs, job);
 	if (job->tile_count < job->pair_count)
 		workers_run_cost(workers, job->tile_count,
@@ -541,7 +539,8 @@ static void run_group(struct job *job)
 		gate_up_items, job);
 	if (job->has_lora)
 		workers_run_cost(workers, job->tile_count,
-			gemm_cost_ns(job->pair_count, rank, args->inter),
+			gemm_cost_ns(GEMM_FLOATS, job->pair_count, rank,
+				args->inter),
 			low_hidden, job);
 	job->per_segment = (uint32_t)div_up(args->hidden, GEMM_WIDTH);
 	workers_run_cost(workers, (size_t)job->per_segment * job->segment_count,
@@ -552,7 +551,9 @@ int FAST(fast_moe)(struct ops *ops, const struct moe_args *args)
 {
 	struct fast_backend *fast = fast_of(ops);
 	const struct ops_limits *limits = &fast->limits;
-	struct job job = {.fast = fast, .args = args};
+	struct job job = {.fast = fast,
+		.args = args,
+		.form = gemm_form(fast, args->type)};
 	struct area counted;
 	uint32_t all = args->rows.count * args->topk;
 

@@ -21,28 +21,24 @@ static int fence(struct ops *ops)
 	return 0;
 }
 
-static const struct ops_table table = {
-	.name = TEXT(FAST_ISA),
-	.destroy = destroy,
-	.embed = FAST(fast_embed),
-	.rms_norm = FAST(fast_rms_norm),
-	.linear = FAST(fast_linear),
-	.gate_up = FAST(fast_gate_up),
-	.mla_absorb = FAST(fast_mla_absorb),
-	.mla_expand = FAST(fast_mla_expand),
-	.rope = FAST(fast_rope),
-	.kv_write = FAST(fast_kv_write),
-	.attention = FAST(fast_attention),
-	.router = FAST(fast_router),
-	.moe = FAST(fast_moe),
-	.combine = FAST(fast_combine),
-	.add = FAST(fast_add),
-	.sigmoid_gate = FAST(fast_sigmoid_gate),
-	.chain = FAST(fast_chain),
-	.gather = FAST(fast_gather),
-	.sample = FAST(fast_sample),
-	.fence = fence,
-};
+/* One for each name: what differs is in the context. */
+#define TABLE(called)                                                          \
+	{                                                                      \
+		.name = (called), .destroy = destroy,                          \
+		.embed = FAST(fast_embed), .rms_norm = FAST(fast_rms_norm),    \
+		.linear = FAST(fast_linear), .gate_up = FAST(fast_gate_up),    \
+		.mla_absorb = FAST(fast_mla_absorb),                           \
+		.mla_expand = FAST(fast_mla_expand), .rope = FAST(fast_rope),  \
+		.kv_write = FAST(fast_kv_write),                               \
+		.attention = FAST(fast_attention),                             \
+		.router = FAST(fast_router), .moe = FAST(fast_moe),            \
+		.combine = FAST(fast_combine), .add = FAST(fast_add),          \
+		.sigmoid_gate = FAST(fast_sigmoid_gate),                       \
+		.chain = FAST(fast_chain), .gather = FAST(fast_gather),        \
+		.sample = FAST(fast_sample), .fence = fence                    \
+	}
+
+static const struct ops_table table = TABLE(TEXT(FAST_ISA));
 
 static void need_most(struct fast_need *most, struct fast_need need)
 {
@@ -52,7 +48,7 @@ static void need_most(struct fast_need *most, struct fast_need need)
 		most->scratch = need.scratch;
 }
 
-int FAST(ops_create)(const struct ops_limits *limits, uint32_t thread_count,
+static int create(const struct ops_limits *limits, uint32_t thread_count,
 	const uint32_t *cores, struct ops *out)
 {
 	struct fast_need need = {0, 0};
@@ -72,3 +68,27 @@ int FAST(ops_create)(const struct ops_limits *limits, uint32_t thread_count,
 	out->context = fast;
 	return 0;
 }
+
+int FAST(ops_create)(const struct ops_limits *limits, uint32_t thread_count,
+	const uint32_t *cores, struct ops *out)
+{
+	return create(limits, thread_count, cores, out);
+}
+
+#ifdef __AVX512F__
+
+/* All but the products of bf16 is AVX-512's. */
+int ops_create_amx(const struct ops_limits *limits, uint32_t thread_count,
+	const uint32_t *cores, struct ops *out)
+{
+	static const struct ops_table amx_table = TABLE("amx");
+	int status = create(limits, thread_count, cores, out);
+
+	if (status)
+		return status;
+	out->table = &amx_table;
+	fast_of(out)->has_amx = true;
+	return 0;
+}
+
+#endif
