@@ -20,7 +20,7 @@
 
 struct measurement {
 	const struct machine_load *load;
-	bool reads; /* else multiplies */
+	float (*multiply)(uint64_t turns); /* NULL: it reads */
 	size_t buffer_bytes;
 	uint32_t run_count;
 	pthread_mutex_t gate; /* held while threads are started */
@@ -81,10 +81,10 @@ static void run_once(struct measurement *m, const void *buffer)
 	const struct machine_loops *loops = machine_loops();
 	uint64_t result;
 
-	if (m->reads)
-		result = loops->read(buffer, m->buffer_bytes);
+	if (m->multiply)
+		result = (uint64_t)m->multiply(FMA_TURNS);
 	else
-		result = (uint64_t)loops->fma(FMA_TURNS);
+		result = loops->read(buffer, m->buffer_bytes);
 	atomic_fetch_add_explicit(&m->sink, result, memory_order_relaxed);
 }
 
@@ -100,7 +100,7 @@ static void *member_main(void *arg)
 	if (!m->has_barrier)
 		return NULL;
 	failure = bind_to(m->load->cores[member->index]);
-	if (!failure && m->reads) {
+	if (!failure && !m->multiply) {
 		buffer = make_buffer(m->buffer_bytes, m->load->memory_file);
 		if (!buffer)
 			failure = ENOMEM;
@@ -138,7 +138,7 @@ static int typical_seconds(const struct measurement *m, double *out)
 			(double)(mono_diff(m->end[run], m->start[run]) + 1) /
 			1e9;
 	middle = median(seconds, m->run_count); /* sorts */
-	*out = m->reads ? middle : seconds[0];
+	*out = m->multiply ? seconds[0] : middle;
 	free(seconds);
 	return 0;
 }
@@ -247,7 +247,6 @@ int machine_read_rate(const struct machine_load *load,
 		load->buffer_bytes ? load->buffer_bytes : BUFFER_BYTES_DEFAULT;
 	struct measurement m = {
 		.load = load,
-		.reads = true,
 		.gate = PTHREAD_MUTEX_INITIALIZER,
 		.buffer_bytes = bytes / MACHINE_READ_STEP_BYTES *
 				MACHINE_READ_STEP_BYTES,
@@ -261,17 +260,37 @@ int machine_read_rate(const struct machine_load *load,
 	return rc;
 }
 
-int machine_fma_rate(const struct machine_load *load,
+/* Each turn of the loop is `flops` operations. */
+static int multiply_rate(const struct machine_load *load,
+	float (*multiply)(uint64_t turns), uint32_t flops,
 	double *out_flops_per_second, struct error *err)
 {
-	struct measurement m = {
-		.load = load, .gate = PTHREAD_MUTEX_INITIALIZER};
+	struct measurement m = {.load = load,
+		.multiply = multiply,
+		.gate = PTHREAD_MUTEX_INITIALIZER};
 	double seconds = 1;
 	int rc = measure(&m, &seconds, err);
 
 	if (rc == 0)
-		*out_flops_per_second = (double)FMA_TURNS *
-					(double)machine_loops()->fma_flops *
+		*out_flops_per_second = (double)FMA_TURNS * (double)flops *
 					(double)load->thread_count / seconds;
 	return rc;
+}
+
+int machine_fma_rate(const struct machine_load *load,
+	double *out_flops_per_second, struct error *err)
+{
+	const struct machine_loops *loops = machine_loops();
+
+	return multiply_rate(
+		load, loops->fma, loops->fma_flops, out_flops_per_second, err);
+}
+
+int machine_tile_rate(const struct machine_load *load,
+	double *out_flops_per_second, struct error *err)
+{
+	const struct machine_loops *loops = machine_loops();
+
+	return multiply_rate(load, loops->tiles, loops->tile_flops,
+		out_flops_per_second, err);
 }

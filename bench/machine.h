@@ -14,6 +14,8 @@
  *            the kernel gives them (private memory, MADV_HUGEPAGE), or those
  *            of a memory file, as the engine's weights have them.
  *          - fma: twelve independent vector sums per thread, in registers.
+ *          - tiles: four sums of AMX tiles of bf16, neither zeros nor ones
+ *            (a processor multiplies those faster), in registers.
  *          The instructions are the widest of AVX-512 and AVX2 that run here.
  * Units:   bytes per second; floating-point operations per second, where an
  *          FMA is two.
@@ -49,6 +51,10 @@ int machine_cores(uint32_t count, uint32_t *out_cores, struct error *err);
 int machine_read_rate(const struct machine_load *load,
 	double *out_bytes_per_second, struct error *err);
 int machine_fma_rate(const struct machine_load *load,
+	double *out_flops_per_second, struct error *err);
+
+/* Only where this process may use AMX: amx_works() of gpu/cpu/gemm_amx.h. */
+int machine_tile_rate(const struct machine_load *load,
 	double *out_flops_per_second, struct error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* machine_loops.h - the two loops that machine.c times, per processor */
+/* machine_loops.h - the loops that machine.c times, per processor */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why:     the widest instructions differ; the method does not. The Makefile
@@ -20,6 +20,9 @@ struct machine_loops {
 	/* `turns` times fma_flops operations, all in registers. */
 	float (*fma)(uint64_t turns);
 	uint32_t fma_flops;
+	/* The same with tile registers; NULL: this is another processor. */
+	float (*tiles)(uint64_t turns);
+	uint32_t tile_flops;
 };
 
 /* The best that this processor runs. */

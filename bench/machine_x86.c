@@ -110,6 +110,61 @@ __attribute__((target("avx2,fma"))) static float fma_avx2(uint64_t turns)
 	return all;
 }
 
+/* LDTILECFG's operand: eight registers of 16 rows of 64 bytes. */
+struct tile_config {
+	uint8_t palette, start;
+	uint8_t reserved[14];
+	uint16_t line_bytes[16];
+	uint8_t rows[16];
+};
+
+#define TILE_ROWS 16
+#define TILE_PAIRS 16
+#define TILE_SUMS 4
+
+/* Turns that fit into the time of as many turns of the other loops. */
+#define TILE_TURNS_OF(turns) ((turns) / 8)
+
+__attribute__((target("amx-tile,amx-bf16"))) static float multiply_tiles(
+	uint64_t turns)
+{
+	struct tile_config config = {.palette = 1};
+	uint16_t factor[2][TILE_ROWS * 2 * TILE_PAIRS];
+	float sum[TILE_ROWS * TILE_ROWS];
+
+	for (int i = 0; i < 8; i++) {
+		config.line_bytes[i] = 64;
+		config.rows[i] = TILE_ROWS;
+	}
+	/* 0.5 .. 2, of both signs, with all bits in use. */
+	for (uint32_t f = 0; f < 2; f++)
+		for (uint32_t i = 0; i < TILE_ROWS * 2 * TILE_PAIRS; i++)
+			factor[f][i] =
+				(uint16_t)(0x3f00 +
+					   ((2 * i + f) * 2654435761u >> 24) +
+					   (i % 2 << 15));
+	_tile_loadconfig(&config);
+	_tile_loadd(4, factor[0], 64);
+	_tile_loadd(5, factor[1], 64);
+	_tile_loadd(6, factor[0], 64);
+	_tile_loadd(7, factor[1], 64);
+	_tile_zero(0);
+	_tile_zero(1);
+	_tile_zero(2);
+	_tile_zero(3);
+	for (uint64_t t = 0; t < TILE_TURNS_OF(turns); t++) {
+		_tile_dpbf16ps(0, 4, 5);
+		_tile_dpbf16ps(1, 5, 4);
+		_tile_dpbf16ps(2, 4, 6);
+		_tile_dpbf16ps(3, 5, 7);
+	}
+	_tile_stored(0, sum, 64);
+	_tile_release();
+	return sum[0];
+}
+
+#define TILE_FLOPS (2 * TILE_ROWS * TILE_ROWS * 2 * TILE_PAIRS * TILE_SUMS / 8)
+
 static float fma_plain(uint64_t turns)
 {
 	float sum[SUMS], all = 0;
@@ -126,12 +181,12 @@ static float fma_plain(uint64_t turns)
 
 const struct machine_loops *machine_loops(void)
 {
-	static const struct machine_loops avx512 = {
-		"avx512", read_avx512, fma_avx512, 2 * 16 * SUMS};
+	static const struct machine_loops avx512 = {"avx512", read_avx512,
+		fma_avx512, 2 * 16 * SUMS, multiply_tiles, TILE_FLOPS};
 	static const struct machine_loops avx2 = {
-		"avx2", read_avx2, fma_avx2, 2 * 8 * SUMS};
+		"avx2", read_avx2, fma_avx2, 2 * 8 * SUMS, NULL, 0};
 	static const struct machine_loops plain = {
-		"plain", read_plain, fma_plain, 2 * SUMS};
+		"plain", read_plain, fma_plain, 2 * SUMS, NULL, 0};
 
 	if (__builtin_cpu_supports("avx512f"))
 		return &avx512;
