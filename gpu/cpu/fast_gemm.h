@@ -10,8 +10,9 @@
  *             type say which.
  * Tiles:      the sums of a tile's rows, at most GEMM_TILE_ROWS, stay in
  *             registers for a chunk of columns. A tile of one row is the row
- *             itself; floats of more have x[k] of all of them side by side. One sweep takes GEMM_SWEEP_ROWS at most,
- *             as many as have their inputs in the second cache.
+ *             itself; floats of more have x[k] of all of them side by side.
+ *             One sweep takes GEMM_SWEEP_ROWS at most, as many as have their
+ *             inputs in the second cache.
  * Invariants: an output's order of arithmetic is that of backend_fast.h or of
  *             gemm_amx.h, whatever tile its row is in and whatever panel
  *             stands beside.

@@ -6,11 +6,11 @@
  *             f32, whose 24 bits are three bf16 of 8 bits each, without any
  *             rounding. So three products give what one of f32 would, and no
  *             bit of an activation is lost.
- * Packed:     a tile of `count` > 1 rows is [blocks][3 * count][32] bf16; for each
- *             32 columns, row r's upper, middle and lower parts at 3 r, 3 r +
- *             1 and 3 r + 2; columns behind the last are zeros. One row is
- *             itself, and multiplied by vectors. 16 outputs x 32 columns of a
- *             panel (base/weight_format.h) are, as they lie, a tile register.
+ * Packed:     a tile of `count` > 1 rows is [blocks][3 * count][32] bf16: for
+ *             each 32 columns, row r's upper, middle and lower parts at 3 r,
+ *             3 r + 1 and 3 r + 2; columns behind the last are zeros. One row
+ *             is itself, and multiplied by vectors. 16 outputs x 32 columns of
+ *             a panel (base/weight_format.h) are, as they lie, a tile register.
  * Arithmetic: of each block of 32 columns, products of even and of odd columns
  *             are added apart, ascending, from +0, by fused multiply-adds; the
  *             two sums are added to each other, and that to the running sum of
@@ -19,7 +19,7 @@
  *             row is in, or the panel beside. Source: Intel 64 and IA-32
  *             Architectures Software Developer's Manual, TDPBF16PS.
  * Limits:     numbers below 2^-126 count as zeros, as the instruction takes
- *             them; so does a part below that. Infinities and NaN stay.
+ *             them; so does a part below that. Infinities and quiet NaN stay.
  * Threads:    pure functions on the caller's memory. The tile registers of the
  *             threads that sweep are this module's alone: they stay configured.
  */
