@@ -80,7 +80,7 @@ static float model_dot(const float *x, const float *w, size_t cols)
 			total[i] = flushed(total[i] + flushed(even + odd));
 		}
 	}
-	return total[2] + total[1] + total[0];
+	return flushed(flushed(total[2] + total[1]) + total[0]);
 }
 
 /* --- cases -----------------------------------------------------------------

@@ -179,6 +179,30 @@ static inline uint32_t gemm_sweep_tiles(enum gemm_form form, uint32_t tiles)
 	return tiles < most ? tiles : most;
 }
 
+/* Numbers below 2^-126 are zeros, going in and coming out. */
+#define GEMM_FLUSHES 0x8040u
+
+/*
+ * Before the sweeps of a range and after them, with what the first returned.
+ * Whatever is computed between, for any number of rows, flushes as the tile
+ * registers do. Once for a range: to change the mode waits for all arithmetic
+ * that is under way.
+ */
+static inline unsigned int gemm_begin(enum gemm_form form)
+{
+	unsigned int before = _mm_getcsr();
+
+	if (form == GEMM_SPLIT)
+		_mm_setcsr(before | GEMM_FLUSHES);
+	return before;
+}
+
+static inline void gemm_end(enum gemm_form form, unsigned int before)
+{
+	if (form == GEMM_SPLIT)
+		_mm_setcsr(before);
+}
+
 /* What a product costs one core, roughly: for workers_run_cost(). */
 static inline uint64_t gemm_cost_ns(
 	enum gemm_form form, uint64_t rows, uint64_t outputs, uint64_t cols)

@@ -292,6 +292,7 @@ static void do_pairs(const void *arg, size_t first, size_t end, uint32_t worker)
 	uint32_t rank_max = job->fast->limits.lora_rank;
 	float sum[GEMM_SWEEP_ROWS][GEMM_WIDTH];
 	struct work work = {.job = job, .sum = sum};
+	unsigned int mode = gemm_begin(job->form);
 	uint32_t i = 0;
 
 	work.lora = lora_panel_at(
@@ -302,6 +303,7 @@ static void do_pairs(const void *arg, size_t first, size_t end, uint32_t worker)
 			i++;
 		do_pair(&work, i, item - (i > 0 ? job->item_end[i - 1] : 0));
 	}
+	gemm_end(job->form, mode);
 }
 
 /* A pair of panels is best, but few outputs go round only one by one. */

@@ -185,6 +185,7 @@ static void do_items(const void *arg, size_t first, size_t end, uint32_t worker)
 	size_t low_room = fast_room(0, limits->lora_rank, sizeof(float));
 	unsigned char *scratch = fast_scratch(
 		job->fast, worker, lora_room + low_room + packed_bytes(limits));
+	unsigned int mode = gemm_begin(job->form);
 	struct work work = {.job = job};
 
 	work.lora = lora_panel_at(scratch, limits->lora_rank);
@@ -212,6 +213,7 @@ static void do_items(const void *arg, size_t first, size_t end, uint32_t worker)
 				expand_rest(&work, r, pair);
 		}
 	}
+	gemm_end(job->form, mode);
 }
 
 static int mla_run(struct ops *ops, const struct mla_args *args, bool absorb)

@@ -430,6 +430,7 @@ static void gate_up_items(
 	size_t line = args->hidden * dtype_size(args->type);
 	float sum[GEMM_SWEEP_ROWS][GEMM_WIDTH];
 	struct work work = work_at(job, worker, sum);
+	unsigned int mode = gemm_begin(job->form);
 
 	for (size_t item = first; item < end; item++) {
 		const struct segment *segment =
@@ -462,6 +463,7 @@ static void gate_up_items(
 			store_hidden(&work, n, width);
 		}
 	}
+	gemm_end(job->form, mode);
 }
 
 /* Item i is a pair of panels of segment i / per_segment. */
@@ -473,6 +475,7 @@ static void down_items(
 	size_t line = args->inter * dtype_size(args->type);
 	float sum[GEMM_SWEEP_ROWS][GEMM_WIDTH];
 	struct work work = work_at(job, worker, sum);
+	unsigned int mode = gemm_begin(job->form);
 
 	for (size_t item = first; item < end; item++) {
 		const struct segment *segment =
@@ -505,6 +508,7 @@ static void down_items(
 			store_out(&work, n, width);
 		}
 	}
+	gemm_end(job->form, mode);
 }
 
 static uint64_t phase_cost_ns(

@@ -171,7 +171,8 @@ KERNEL_FN void touch(const unsigned char *line)
 KERNEL_FN void fetch_near(const struct step *step, size_t b, const int panel)
 {
 	const unsigned char *w = step->blocks.w[panel] + b * BLOCK_BYTES;
-	const unsigned char *ahead = ahead_of(&step->blocks, b, panel);
+	const unsigned char *ahead =
+		block_at(&step->blocks, b + TILE_BLOCKS_AHEAD, panel);
 
 	for (size_t at = 0; at < BLOCK_BYTES && step->near; at += LINE_BYTES) {
 		_mm_prefetch((const char *)ahead + at, _MM_HINT_T0);

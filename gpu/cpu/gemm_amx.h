@@ -20,6 +20,8 @@
  *             Architectures Software Developer's Manual, TDPBF16PS.
  * Limits:     numbers below 2^-126 count as zeros, as the instruction takes
  *             them; so does a part below that. Infinities and quiet NaN stay.
+ *             Vectors do so in a mode of the thread, in which sweeps are made
+ *             and what follows them is computed: gemm_begin().
  * Threads:    pure functions on the caller's memory. The tile registers of the
  *             threads that sweep are this module's alone: they stay configured.
  */
@@ -54,7 +56,8 @@ static inline size_t amx_row_bytes(size_t cols)
 	       sizeof(uint16_t);
 }
 
-/* gemm_sweep() for pairs of bf16 and tiles in this form. */
+/* gemm_sweep() for pairs of bf16 and tiles in this form, between gemm_begin()
+ * and gemm_end(). */
 void amx_sweep(const struct gemm_pair *pair, const struct gemm_tile *tiles,
 	uint32_t tile_count, float (*sum)[32]);
 

@@ -17,8 +17,9 @@
 #define BLOCK_BYTES 1024
 #define LINE_BYTES 64
 
-/* How far ahead weights are fetched, in blocks. */
-#define BLOCKS_AHEAD 2
+/* How far ahead weights are fetched, in blocks, for tiles and for a row. */
+#define TILE_BLOCKS_AHEAD 2
+#define ROW_BLOCKS_AHEAD 3
 
 /* Sanitizers stay out of the kernels, as out of those of fast_gemm.c. */
 #define KERNEL_ATTRIBUTES                                                      \
@@ -57,18 +58,15 @@ struct blocks {
 	size_t cols; /* of x, which may end within the last block */
 };
 
-/* What is to be fetched while block b is gone through. */
-KERNEL_FN const unsigned char *ahead_of(
+/* Block b, which may be one of those behind, or the last when none is known. */
+KERNEL_FN const unsigned char *block_at(
 	const struct blocks *blocks, size_t b, const int panel)
 {
-	size_t ahead = b + BLOCKS_AHEAD;
-
-	if (ahead < blocks->count)
-		return blocks->w[panel] + ahead * BLOCK_BYTES;
-	if (blocks->next[panel])
-		return blocks->next[panel] +
-		       (ahead - blocks->count) * BLOCK_BYTES;
-	return blocks->w[panel] + b * BLOCK_BYTES;
+	if (b < blocks->count)
+		return blocks->w[panel] + b * BLOCK_BYTES;
+	if (!blocks->next[panel])
+		return blocks->w[panel] + (blocks->count - 1) * BLOCK_BYTES;
+	return blocks->next[panel] + (b - blocks->count) * BLOCK_BYTES;
 }
 
 /* A row's running sums of each part. */

@@ -40,7 +40,7 @@ KERNEL_FN void row_block(const struct blocks *blocks, size_t b,
 
 	for (int p = 0; p < panels; p++) {
 		w[p] = blocks->w[p] + b * BLOCK_BYTES;
-		ahead[p] = ahead_of(blocks, b, p);
+		ahead[p] = block_at(blocks, b + ROW_BLOCKS_AHEAD, p);
 	}
 #pragma GCC unroll 3
 	for (size_t i = 0; i < AMX_PARTS; i++)
@@ -105,21 +105,11 @@ KERNEL_ATTRIBUTES static void row_2(
 	run_row(x, blocks, sums, 2);
 }
 
-typedef void (*row_fn)(
-	const float *x, const struct blocks *blocks, struct row_sums *sums);
-
-/* By panels; read at each call, so that no product moves out of the mode. */
-static const volatile row_fn kernels[2] = {row_1, row_2};
-
-/* As tile registers do: numbers below 2^-126 are zeros, going in and out. */
-#define FLUSH_AND_ZERO 0x8040u
-
 void amx_row_step(const float *x, const struct blocks *blocks, int panels,
 	struct row_sums *sums)
 {
-	unsigned int before = _mm_getcsr();
-
-	_mm_setcsr(before | FLUSH_AND_ZERO);
-	kernels[panels - 1](x, blocks, sums);
-	_mm_setcsr(before);
+	if (panels == 2)
+		row_2(x, blocks, sums);
+	else
+		row_1(x, blocks, sums);
 }
