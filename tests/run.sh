@@ -11,6 +11,11 @@
 # that verdict counts. Both are shown: one that needed it is a race to be looked
 # at, in it or in what it tests. A crash, and what a sanitizer found, stands.
 set -u
+# What failed, and then the end: a suite may go on for long after it.
+explain() { # LOG
+	grep -a ' \.\.\.FAILED$' "$1"
+	grep -av ' \.\.\.passed$' "$1" | tail -n 60
+}
 slow() { [ "$1" -lt 10 ] || echo " ($1 s)"; }
 tally=
 [ "${1:-}" = -t ] && tally=$2 && shift 2
@@ -32,7 +37,7 @@ for program; do
 	[ "$status" -lt 124 ] 2>/dev/null || continue
 	grep -aq 'Sanitizer: \|: runtime error: ' "$program.log" && continue
 	echo "AGAIN $program: failed beside others (status $status):"
-	grep -av ' \.\.\.passed$' "$program.log" | tail -n 60
+	explain "$program.log"
 	again+=("$program")
 done
 [ "${#again[@]}" = 0 ] || run_all 1 "${again[@]}"
@@ -59,7 +64,7 @@ for program; do
 	grep -a '^ *Test: .*SKIP: \|^ *SKIP: ' "$log" | sed 's/.*SKIP: /  SKIP /'
 	if [ "$f" != 0 ]; then
 		echo "FAIL $line (status $status)"
-		grep -av ' \.\.\.passed$' "$log" | tail -n 60
+		explain "$log"
 	else
 		echo "ok   ${line#suite }$(slow "$seconds")"
 	fi
