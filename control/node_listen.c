@@ -1,5 +1,11 @@
 /* node_listen.c - where clients connect (address -> listening socket) */
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * In use: a node that starts as soon as another one has ended may find its
+ * port still listened on: a socket on which an io_uring accepts outlives the
+ * process until the kernel has taken the ring apart, which it does later, and
+ * behind other work. So an address in use is asked for again for a while.
+ */
 #include <assert.h>
 #include <errno.h>
 #include <netdb.h>
@@ -8,11 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "control/node_setup.h"
 
 #define BACKLOG 4096
+#define IN_USE_WAIT_NS (3 * NS_PER_S)
+#define IN_USE_LOOK_NS (10 * NS_PER_MS)
 
 struct place {
 	char host[NODE_ADDRESS_BYTES];
@@ -121,6 +131,19 @@ static int open_bound(const struct addrinfo *found)
 	return fd;
 }
 
+static int open_bound_patiently(const struct addrinfo *found)
+{
+	struct timespec pause = {.tv_nsec = IN_USE_LOOK_NS};
+	struct mono end = mono_add(mono_now(), IN_USE_WAIT_NS);
+	int fd = open_bound(found);
+
+	while (fd == -EADDRINUSE && mono_before(mono_now(), end)) {
+		(void)nanosleep(&pause, NULL);
+		fd = open_bound(found);
+	}
+	return fd;
+}
+
 /* With the port that the system chose. */
 static void print_address(int fd, char address[NODE_ADDRESS_BYTES])
 {
@@ -146,8 +169,13 @@ int node_listen(const char *text, int *out_fd, char address[NODE_ADDRESS_BYTES],
 
 	if (rc)
 		return rc;
-	fd = open_bound(found);
+	fd = open_bound_patiently(found);
 	freeaddrinfo(found);
+	if (fd == -EADDRINUSE)
+		return error_set(err, EADDRINUSE,
+			"%s: another process listens there, \"ss -ltnp\" "
+			"names it; end it or give another address",
+			text);
 	if (fd < 0)
 		return error_set(err, -fd, "%s: %s", text, strerror(-fd));
 	print_address(fd, address);

@@ -65,6 +65,24 @@ verdict usage__exit_status $?
 ctl info >"$work/out" 2>"$work/err"
 [ $? = 3 ]
 verdict heddlectl__no_node $?
+# Of another process, which goes on; and which ends meanwhile, as a node does
+# whose io_uring the kernel still takes apart.
+listens() { # SECONDS: on a port that it prints
+	python3 -c '
+import socket, sys, time
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    time.sleep(float(sys.argv[1]))' "$1" >"$work/port" &
+	eventually test -s "$work/port"
+}
+listens 60 && other=$!
+"$heddled" -c "$work/heddle.yaml" --admin "127.0.0.1:$(cat "$work/port")" >"$work/out" 2>"$work/err"
+[ $? = 1 ] && grep -qF "another process listens there" "$work/err" && leftovers
+verdict start__address_in_use $?
+kill "$other"
+: >"$work/port"
+listens 1 && start --admin "127.0.0.1:$(cat "$work/port")" && kill -TERM "$node" && end_node 0
+verdict start__address_in_use_no_more $?
 printf 'sesame' | "$heddled" --hash-key team >"$work/keys" &&
 	grep -qE '^[0-9a-f]{64} team$' "$work/keys"
 verdict hash_key__prints_a_line $?
