@@ -141,7 +141,7 @@ static void test_workers_run_cost__small_runs_stay_with_the_caller(void)
 	workers_destroy(workers);
 }
 
-/* Of a long run the last ranges are single items, however large the first. */
+/* Of a long run a part's last range is one item, however large the first. */
 static void test_workers_run_cost__ranges_get_smaller(void)
 {
 	struct record record = {0};
@@ -150,12 +150,58 @@ static void test_workers_run_cost__ranges_get_smaller(void)
 
 	workers_run_cost(workers, ITEM_MAX, 1000000000, visit, &arg);
 	check_visits(workers, &record, ITEM_MAX);
-	CU_ASSERT_EQUAL(record.range[0], ITEM_MAX / 32);
-	for (size_t i = 1; i < ITEM_MAX; i++)
-		CU_ASSERT(record.range[i] <= record.range[i - 1]);
-	for (size_t i = ITEM_MAX - 32; i < ITEM_MAX; i++)
-		CU_ASSERT_EQUAL(record.range[i], 1);
+	for (size_t i = 0; i < ITEM_MAX; i++)
+		CU_ASSERT(record.range[i] <= ITEM_MAX / 2 / 4);
+	CU_ASSERT_EQUAL(record.range[ITEM_MAX / 2 - 1], 1);
+	CU_ASSERT_EQUAL(record.range[ITEM_MAX - 1], 1);
 	workers_destroy(workers);
+}
+
+/* One item waits until all others are done. */
+struct held_up {
+	size_t item;
+	uint32_t *done; /* of the others */
+	bool *alone; /* they were not done in ten seconds */
+};
+
+static void hold_up(const void *arg, size_t first, size_t end, uint32_t worker)
+{
+	const struct held_up *held = arg;
+
+	(void)worker;
+	for (size_t i = first; i < end; i++) {
+		int ms = 0;
+
+		if (i != held->item) {
+			__atomic_fetch_add(held->done, 1, __ATOMIC_RELEASE);
+			continue;
+		}
+		while (__atomic_load_n(held->done, __ATOMIC_ACQUIRE) <
+				ITEM_MAX - 1 &&
+			ms++ < 10000)
+			usleep(1000);
+		*held->alone = ms > 10000;
+	}
+}
+
+static void test_workers_run__others_do_the_part_of_one_held_up(void)
+{
+	static const uint32_t counts[] = {2, 3, 7};
+
+	for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
+		struct workers *workers = pool_of(counts[c]);
+
+		/* The first, one in the middle and the last of some part. */
+		for (size_t item = 0; item < ITEM_MAX; item += 23) {
+			uint32_t done = 0;
+			bool alone = true;
+			struct held_up arg = {item, &done, &alone};
+
+			workers_run_grain(workers, ITEM_MAX, 1, hold_up, &arg);
+			CU_ASSERT(!alone);
+		}
+		workers_destroy(workers);
+	}
 }
 
 /* Items that wait for each other end only if threads take them. */
@@ -352,6 +398,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(workers_run_grain__cuts_at_multiples),
 	SUITE_CASE(workers_run_cost__small_runs_stay_with_the_caller),
 	SUITE_CASE(workers_run_cost__ranges_get_smaller),
+	SUITE_CASE(workers_run__others_do_the_part_of_one_held_up),
 	SUITE_CASE(workers_run__all_threads_wake_up),
 	SUITE_CASE(workers_run__writes_are_seen_both_ways),
 	SUITE_CASE(workers_destroy__takes_null),

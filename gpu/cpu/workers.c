@@ -1,6 +1,14 @@
 /* workers.c - a small pool of threads that split an array of items */
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
+ * Items go out in units of the grain. Each worker begins with an equal part of
+ * them, side by side, and takes from its front; who has none left takes the
+ * second half of what is left of the largest part. So a thread reads one
+ * stretch of memory, with what is fetched in front of it, for nearly all of a
+ * run (ranges in turn from one list cost a step of one row 15 %), and all end
+ * together. A part is one word, first and end: an item is in one part only
+ * and only once, so a word never comes back with the same units in it.
+ *
  * The gate is one 32-bit word: the number of the run, whether it is open, and
  * how many threads are inside. A thread enters an open run that it has not
  * seen by adding itself, takes ranges until there are none, and leaves. The
@@ -50,13 +58,12 @@ _Static_assert(WORKER_COUNT_MAX <= GATE_INSIDE / GATE_ENTER, "gate too narrow");
 #define RUN_RANGES 8
 
 /*
- * workers_run_cost(): what pays for a barrier; the smallest range; and of what
- * is left a range is one of so many per worker. So the first ones are large,
- * and at the end nobody waits long for the last.
+ * workers_run_cost(): what pays for a barrier; the smallest range; and one is
+ * so much of what is left of its worker's part: the rest may be taken away.
  */
 #define COST_BARRIER_NS 4000
 #define COST_RANGE_NS 2000
-#define COST_SHARES 16
+#define COST_SHARES 4
 
 /* The processors that a thread may use; Linux has at most 8192. */
 #define CORE_COUNT_MAX 8192u
@@ -65,10 +72,14 @@ struct core_mask {
 	cpu_set_t sets[CORE_COUNT_MAX / CPU_SETSIZE];
 };
 
-struct worker_thread {
-	struct workers *pool; /* borrows: the pool outlives its threads */
+struct worker {
+	/* Its part of the run: the first unit, and the end << 32. */
+	_Alignas(CACHE_LINE_BYTES) _Atomic uint64_t part;
+
+	/* Borrows: the pool outlives its threads. */
+	_Alignas(CACHE_LINE_BYTES) struct workers *pool;
 	uint32_t index;
-	pthread_t thread;
+	pthread_t thread; /* of all but the caller */
 };
 
 struct workers {
@@ -81,8 +92,8 @@ struct workers {
 	/* The run; the caller's while the gate is shut and empty. */
 	_Alignas(CACHE_LINE_BYTES) size_t item_count;
 	size_t grain;
-	size_t shares; /* a range is one of so many of what is left, but a
-			  grain at least; 0 = it is a grain */
+	uint32_t shares; /* a range is one of so many of what is left of its
+			    part, but a unit at least; 0 = it is a unit */
 	workers_fn fn;
 	const void *arg;
 
@@ -90,9 +101,8 @@ struct workers {
 	_Alignas(CACHE_LINE_BYTES) _Atomic uint32_t gate;
 	_Atomic uint32_t sleeper_count; /* threads that sleep or will */
 	_Atomic uint32_t caller_sleeps;
-	_Alignas(CACHE_LINE_BYTES) _Atomic size_t next; /* item, not taken */
 
-	struct worker_thread threads[]; /* owns; [count - 1], 1 .. count - 1 */
+	struct worker each[]; /* owns; [count], the first is the caller */
 };
 
 static uint64_t now_ns(void)
@@ -216,50 +226,112 @@ static void thread_leave(struct workers *pool)
 		gate_wake(pool, 1, SLEEPER_CALLER);
 }
 
-/* Items of the next range when `rest` > 0 are left. */
-static size_t range_size(const struct workers *pool, size_t rest)
+static uint64_t part_of(uint64_t first, uint64_t end)
 {
-	size_t grain = pool->grain, size = grain;
-
-	if (pool->shares > 0 && rest / pool->shares > grain)
-		size = rest / pool->shares / grain * grain;
-	return size < rest ? size : rest;
+	return first | end << 32;
 }
 
-static void take_ranges(struct workers *pool, uint32_t worker)
+static uint64_t part_first(uint64_t part)
 {
-	size_t count = pool->item_count;
-	size_t first = atomic_load_explicit(&pool->next, memory_order_relaxed);
+	return part & UINT32_MAX;
+}
 
-	while (first < count) {
-		size_t end = first + range_size(pool, count - first);
+static uint64_t part_end(uint64_t part)
+{
+	return part >> 32;
+}
 
-		if (!atomic_compare_exchange_weak_explicit(&pool->next, &first,
-			    end, memory_order_relaxed, memory_order_relaxed))
+static uint64_t part_size(uint64_t part)
+{
+	return part_end(part) - part_first(part);
+}
+
+/* From the front of one's own part; false: there is nothing left. */
+static bool take_own(struct worker *self, uint64_t *first, uint64_t *end)
+{
+	uint32_t shares = self->pool->shares;
+	uint64_t part = atomic_load_explicit(&self->part, memory_order_relaxed);
+
+	do {
+		uint64_t size = shares > 0 ? part_size(part) / shares : 0;
+
+		if (part_size(part) == 0)
+			return false;
+		*first = part_first(part);
+		*end = *first + (size > 0 ? size : 1);
+	} while (!atomic_compare_exchange_weak_explicit(&self->part, &part,
+		part_of(*end, part_end(part)), memory_order_relaxed,
+		memory_order_relaxed));
+	return true;
+}
+
+/* Half of the largest part becomes one's own; false: all are empty. */
+static bool take_half(struct worker *self)
+{
+	struct workers *pool = self->pool;
+
+	for (;;) {
+		struct worker *from = NULL;
+		uint64_t most = 0, middle;
+
+		for (uint32_t i = 0; i < pool->count; i++) {
+			uint64_t part = atomic_load_explicit(
+				&pool->each[i].part, memory_order_relaxed);
+
+			if (part_size(part) > part_size(most)) {
+				most = part;
+				from = &pool->each[i];
+			}
+		}
+		if (!from)
+			return false;
+		middle = part_first(most) + part_size(most) / 2;
+		if (!atomic_compare_exchange_weak_explicit(&from->part, &most,
+			    part_of(part_first(most), middle),
+			    memory_order_relaxed, memory_order_relaxed))
 			continue;
-		pool->fn(pool->arg, first, end, worker);
-		first = atomic_load_explicit(&pool->next, memory_order_relaxed);
+		/* Nobody takes from an empty part, so this is ours to write. */
+		atomic_store_explicit(&self->part,
+			part_of(middle, part_end(most)), memory_order_relaxed);
+		return true;
 	}
+}
+
+static void take_ranges(struct worker *self)
+{
+	const struct workers *pool = self->pool;
+	uint64_t first, end;
+
+	do {
+		while (take_own(self, &first, &end)) {
+			size_t item_end = end * pool->grain;
+
+			pool->fn(pool->arg, first * pool->grain,
+				item_end < pool->item_count ? item_end
+							    : pool->item_count,
+				self->index);
+		}
+	} while (take_half(self));
 }
 
 static void *thread_main(void *arg)
 {
-	const struct worker_thread *self = arg;
+	struct worker *self = arg;
 	struct workers *pool = self->pool;
 	uint64_t spin_ns = pool->spin_ns_max;
 	uint32_t seen = 0;
 
 	while (thread_enter(pool, &seen, &spin_ns)) {
-		take_ranges(pool, self->index);
+		take_ranges(self);
 		thread_leave(pool);
 	}
 	return NULL;
 }
 
-static void gate_open(struct workers *pool, size_t range_count)
+static void gate_open(struct workers *pool, size_t unit_count)
 {
 	uint32_t gate = atomic_load(&pool->gate);
-	size_t wake = range_count - 1; /* one is the caller's */
+	size_t wake = unit_count - 1; /* one is the caller's */
 
 	assert(!(gate & (GATE_OPEN | GATE_INSIDE))); /* a run within a run */
 	atomic_store(&pool->gate, gate + GATE_ROUND + GATE_OPEN);
@@ -288,7 +360,7 @@ static void stop_and_free(struct workers *workers, uint32_t thread_count)
 	atomic_fetch_or(&workers->gate, GATE_STOP);
 	gate_wake(workers, INT_MAX, SLEEPER_THREAD);
 	for (uint32_t i = 0; i < thread_count; i++)
-		pthread_join(workers->threads[i].thread, NULL);
+		pthread_join(workers->each[i + 1].thread, NULL);
 	if (workers->bound)
 		sched_setaffinity(
 			0, sizeof(workers->before), workers->before.sets);
@@ -319,13 +391,11 @@ static uint32_t core_count(
 static int thread_start(
 	struct workers *workers, uint32_t index, const uint32_t *core)
 {
-	struct worker_thread *self = &workers->threads[index - 1];
+	struct worker *self = &workers->each[index];
 	struct core_mask mask;
 	pthread_attr_t attr;
 	int status;
 
-	self->pool = workers;
-	self->index = index;
 	/* Without a mask this cannot fail on Linux. */
 	pthread_attr_init(&attr);
 	if (core) {
@@ -369,15 +439,18 @@ static int read_cores(
 
 static struct workers *pool_alloc(uint32_t count)
 {
-	size_t size = sizeof(struct workers) +
-		      (count - 1) * sizeof(struct worker_thread);
-	struct workers *workers;
+	/* Whole cache lines, as both structures are. */
+	size_t size = sizeof(struct workers) + count * sizeof(struct worker);
+	struct workers *workers = aligned_alloc(CACHE_LINE_BYTES, size);
 
-	size = (size + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES *
-	       CACHE_LINE_BYTES;
-	workers = aligned_alloc(CACHE_LINE_BYTES, size);
-	if (workers)
-		memset(workers, 0, size);
+	if (!workers)
+		return NULL;
+	memset(workers, 0, size);
+	workers->count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		workers->each[i].pool = workers;
+		workers->each[i].index = i;
+	}
 	return workers;
 }
 
@@ -390,7 +463,6 @@ int workers_create(uint32_t count, const uint32_t *cores, struct workers **out)
 	workers = pool_alloc(count);
 	if (!workers)
 		return -ENOMEM;
-	workers->count = count;
 	status = read_cores(&workers->before, count, cores);
 	if (status) {
 		free(workers);
@@ -431,19 +503,26 @@ static void run_ranges(struct workers *workers, size_t item_count,
 	workers_fn fn, const void *arg)
 {
 	size_t grain = workers->grain;
+	uint64_t unit_count, count = workers->count;
 
 	if (item_count == 0)
 		return;
-	if (workers->count == 1 || item_count <= grain) {
+	if (count == 1 || item_count <= grain) {
 		fn(arg, 0, item_count, 0);
 		return;
 	}
+	unit_count = (item_count - 1) / grain + 1;
+	assert(unit_count <= UINT32_MAX);
 	workers->item_count = item_count;
 	workers->fn = fn;
 	workers->arg = arg;
-	atomic_store_explicit(&workers->next, 0, memory_order_relaxed);
-	gate_open(workers, (item_count - 1) / grain + 1);
-	take_ranges(workers, 0);
+	for (uint64_t i = 0; i < count; i++)
+		atomic_store_explicit(&workers->each[i].part,
+			part_of(unit_count * i / count,
+				unit_count * (i + 1) / count),
+			memory_order_relaxed);
+	gate_open(workers, unit_count);
+	take_ranges(&workers->each[0]);
 	gate_shut(workers);
 }
 
@@ -473,6 +552,6 @@ void workers_run_cost(struct workers *workers, size_t item_count,
 	if (cost_ns < COST_BARRIER_NS || range_count == 0)
 		range_count = 1;
 	workers->grain = item_count / (size_t)range_count + 1;
-	workers->shares = (size_t)workers->count * COST_SHARES;
+	workers->shares = COST_SHARES;
 	run_ranges(workers, item_count, fn, arg);
 }

@@ -5,11 +5,12 @@
  *             heads); this runs the loop on several cores. Each item is
  *             computed alone, so no result depends on the number of threads
  *             or on who does which item.
- * Split:      items are handed out in contiguous ranges of a grain or more, in
- *             ascending order, to whoever asks next: on a machine that is
- *             shared, a thread that lost its time slice takes fewer. fn is
- *             called any number of times per worker, always with first a
- *             multiple of the grain and never with an empty range.
+ * Split:      each worker has a part of the items, side by side, and does it
+ *             in ranges of a grain or more; who is done takes half of what is
+ *             left of another part: on a machine that is shared, a thread that
+ *             lost its time slice does less. fn is called any number of times
+ *             per worker, always with first a multiple of the grain and never
+ *             with an empty range.
  * Invariants: worker 0 is the caller, and it works too. A run ends when all
  *             items are done; a thread that has not woken by then is not
  *             waited for.
@@ -21,7 +22,8 @@
  *             destroys. fn runs on all of them at once and must not run the
  *             pool. What the caller wrote before is seen by fn, and what fn
  *             wrote is seen by the caller afterwards.
- * Limits:     WORKER_COUNT_MAX threads. Nothing is allocated by a run.
+ * Limits:     WORKER_COUNT_MAX threads; a run has less than 2^32 grains.
+ *             Nothing is allocated by a run.
  */
 #ifndef HEDDLE_GPU_CPU_WORKERS_H
 #define HEDDLE_GPU_CPU_WORKERS_H
@@ -68,7 +70,8 @@ void workers_run_grain(struct workers *workers, size_t item_count, size_t grain,
  * nanoseconds (for memory: bytes / 8): a run too short to pay for a barrier is
  * done by the caller alone, as one range, and else the grain takes about
  * 2 us or more; ranges begin as several grains and get smaller towards the
- * end, so that threads end together. For operations that can be small.
+ * end of a worker's part, so that threads end together. For operations that
+ * can be small.
  */
 void workers_run_cost(struct workers *workers, size_t item_count,
 	uint64_t cost_ns, workers_fn fn, const void *arg);
