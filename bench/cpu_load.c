@@ -10,8 +10,6 @@
 #include "control/model_dir.h"
 #include "engine/load.h"
 
-#define RUN_COUNT_MAX 32
-
 static int throw_away(void *arg, uint32_t lane, uint32_t segment,
 	uint64_t offset, const uint8_t *data, size_t length)
 {
@@ -93,7 +91,7 @@ struct turn {
 	enum cpu_isa isa;
 	uint32_t lanes, threads;
 	struct cpu_load_rates *rates;
-	double (*speeds)[RUN_COUNT_MAX];
+	double (*speeds)[CPU_LOAD_RUN_COUNT_MAX];
 	uint32_t index;
 };
 
@@ -137,7 +135,7 @@ int cpu_load_measure(const char *directory, enum cpu_isa isa,
 	uint32_t thread_count, uint32_t run_count, struct cpu_load_rates *out,
 	struct error *err)
 {
-	double speeds[SPEED_COUNT][RUN_COUNT_MAX], one, many;
+	double speeds[SPEED_COUNT][CPU_LOAD_RUN_COUNT_MAX], one, many;
 	struct model_files files;
 	struct turn turn = {
 		.files = &files,
@@ -151,7 +149,7 @@ int cpu_load_measure(const char *directory, enum cpu_isa isa,
 	};
 	int rc;
 
-	assert(run_count >= 1 && run_count <= RUN_COUNT_MAX);
+	assert(run_count >= 1 && run_count <= CPU_LOAD_RUN_COUNT_MAX);
 	rc = model_dir_open(directory, &files, err);
 	if (rc)
 		return rc;

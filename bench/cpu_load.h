@@ -26,7 +26,9 @@ struct cpu_load_rates {
 	uint32_t direct_file_count; /* read past the page cache */
 };
 
-/* run_count 1 .. 32. -errno with a text. */
+#define CPU_LOAD_RUN_COUNT_MAX 65
+
+/* run_count 1 .. CPU_LOAD_RUN_COUNT_MAX. -errno with a text. */
 int cpu_load_measure(const char *directory, enum cpu_isa isa,
 	uint32_t thread_count, uint32_t run_count, struct cpu_load_rates *out,
 	struct error *err);
