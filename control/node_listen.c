@@ -173,8 +173,9 @@ int node_listen(const char *text, int *out_fd, char address[NODE_ADDRESS_BYTES],
 	freeaddrinfo(found);
 	if (fd == -EADDRINUSE)
 		return error_set(err, EADDRINUSE,
-			"%s: another process listens there, \"ss -ltnp\" "
-			"names it; end it or give another address",
+			"%s: it is given twice here, or another process "
+			"listens there, which \"ss -ltnp\" names; end that "
+			"or give another address",
 			text);
 	if (fd < 0)
 		return error_set(err, -fd, "%s: %s", text, strerror(-fd));
