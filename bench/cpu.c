@@ -188,6 +188,8 @@ static int add_attention(struct bench *b, struct error *err)
 	return 0;
 }
 
+_Static_assert(2 * CPU_ROUND_COUNT_MAX + 1 <= CPU_LOAD_RUN_COUNT_MAX, "turns");
+
 /* Of all that is measured here a disk swings most, by a factor of two. */
 static int add_load(struct bench *b, struct error *err)
 {

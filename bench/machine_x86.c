@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "bench/machine_loops.h"
+#include "gpu/cpu/gemm_amx.h"
 
 /*
  * The processor's own prefetcher stops at the end of a 4 KiB page; asking a
@@ -110,25 +111,20 @@ __attribute__((target("avx2,fma"))) static float fma_avx2(uint64_t turns)
 	return all;
 }
 
-/* LDTILECFG's operand: eight registers of 16 rows of 64 bytes. */
-struct tile_config {
-	uint8_t palette, start;
-	uint8_t reserved[14];
-	uint16_t line_bytes[16];
-	uint8_t rows[16];
-};
-
 #define TILE_ROWS 16
 #define TILE_PAIRS 16
 #define TILE_SUMS 4
 
-/* Turns that fit into the time of as many turns of the other loops. */
-#define TILE_TURNS_OF(turns) ((turns) / 8)
+/* One in so many turns is made: as long as as many turns of the other loops. */
+#define TILE_TURN_SHARE 8
+#define TILE_FLOPS                                                             \
+	(2 * TILE_ROWS * TILE_ROWS * 2 * TILE_PAIRS * TILE_SUMS /              \
+		TILE_TURN_SHARE)
 
 __attribute__((target("amx-tile,amx-bf16"))) static float multiply_tiles(
 	uint64_t turns)
 {
-	struct tile_config config = {.palette = 1};
+	struct amx_tile_config config = {.palette = 1};
 	uint16_t factor[2][TILE_ROWS * 2 * TILE_PAIRS];
 	float sum[TILE_ROWS * TILE_ROWS];
 
@@ -152,7 +148,7 @@ __attribute__((target("amx-tile,amx-bf16"))) static float multiply_tiles(
 	_tile_zero(1);
 	_tile_zero(2);
 	_tile_zero(3);
-	for (uint64_t t = 0; t < TILE_TURNS_OF(turns); t++) {
+	for (uint64_t t = 0; t < turns / TILE_TURN_SHARE; t++) {
 		_tile_dpbf16ps(0, 4, 5);
 		_tile_dpbf16ps(1, 5, 4);
 		_tile_dpbf16ps(2, 4, 6);
@@ -162,8 +158,6 @@ __attribute__((target("amx-tile,amx-bf16"))) static float multiply_tiles(
 	_tile_release();
 	return sum[0];
 }
-
-#define TILE_FLOPS (2 * TILE_ROWS * TILE_ROWS * 2 * TILE_PAIRS * TILE_SUMS / 8)
 
 static float fma_plain(uint64_t turns)
 {

@@ -154,14 +154,21 @@ static size_t count_wrong(struct pool *pool, struct ops *ops, bool wide)
 	return wrong;
 }
 
+static bool has_amx(void)
+{
+	bool works = cpu_isa_works(CPU_AMX);
+
+	if (!works)
+		suite_skip("this processor has no AMX, or the kernel keeps it");
+	return works;
+}
+
 static void compare(bool wide)
 {
 	uint64_t seed = suite_seed(2097);
 
-	if (!cpu_isa_works(CPU_AMX)) {
-		suite_skip("this processor has no AMX");
+	if (!has_amx())
 		return;
-	}
 	for (uint64_t i = 0; i < CASES; i++) {
 		struct ops ops = case_ops_isa(CPU_AMX, 1 + i % 2);
 		struct pool pool;
@@ -188,10 +195,8 @@ static void test_amx_row__gives_back_what_was_packed(void)
 {
 	uint64_t random = suite_seed(2098);
 
-	if (!cpu_isa_works(CPU_AMX)) {
-		suite_skip("this processor has no AMX");
+	if (!has_amx())
 		return;
-	}
 	for (uint32_t cols = 1; cols < 100; cols++) {
 		float x[3][100], out[100];
 		const float *rows[3] = {x[0], x[1], x[2]};
@@ -213,10 +218,8 @@ static void test_amx_put__packs_as_amx_pack(void)
 {
 	uint64_t random = suite_seed(2099);
 
-	if (!cpu_isa_works(CPU_AMX)) {
-		suite_skip("this processor has no AMX");
+	if (!has_amx())
 		return;
-	}
 	for (uint32_t cols = 1; cols < 100; cols++) {
 		float x[2][112];
 		const float *rows[2] = {x[0], x[1]};

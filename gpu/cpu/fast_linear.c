@@ -470,7 +470,7 @@ static bool go_together(const struct fast_backend *fast,
 int FAST(fast_linear)(
 	struct ops *ops, const struct linear_args *args, uint32_t count)
 {
-	const struct fast_backend *fast = fast_of(ops);
+	struct fast_backend *fast = fast_of(ops);
 	uint32_t same;
 
 	assert(count >= 1 && count <= OPS_LINEAR_COUNT_MAX);
@@ -479,7 +479,7 @@ int FAST(fast_linear)(
 		while (i + same < count &&
 			go_together(fast, &args[i], &args[i + same]))
 			same++;
-		run_job(fast_of(ops), args + i, same, false);
+		run_job(fast, args + i, same, false);
 	}
 	return 0;
 }

@@ -152,6 +152,13 @@ static void sort_pairs(const struct moe_args *args, struct area *area)
 	sort_pass(args->slot, area->spare, area->pair, count, 8);
 }
 
+/* Where the packed rows of a tile of the group are in `area`. */
+static unsigned char *packed_tile(const struct job *job, unsigned char *area,
+	const struct gemm_tile *tile, uint32_t cols)
+{
+	return area + tile->first * gemm_row_bytes(job->form, cols);
+}
+
 /* Tiles of a segment; a tile of one pair is its row of x. */
 static void make_tiles(struct job *job, struct segment *segment)
 {
@@ -169,15 +176,14 @@ static void make_tiles(struct job *job, struct segment *segment)
 
 		tile->first = segment->first + first;
 		tile->count = end - first;
-		tile->x = job->area.packed +
-			  tile->first * gemm_row_bytes(job->form, args->hidden);
+		tile->x =
+			packed_tile(job, job->area.packed, tile, args->hidden);
 		if (tile->count == 1)
 			tile->x = args->x + (size_t)job->pair[tile->first] /
 						    args->topk * args->hidden;
 		*hidden = *tile;
 		hidden->x =
-			job->area.hidden +
-			tile->first * gemm_row_bytes(job->form, args->inter);
+			packed_tile(job, job->area.hidden, tile, args->inter);
 	}
 }
 
@@ -312,9 +318,7 @@ static void pack_tiles(
 						    args->topk * args->hidden;
 		FAST(gemm_pack)
 		(job->form, rows, tile->count, args->hidden,
-			job->area.packed +
-				tile->first * gemm_row_bytes(
-						      job->form, args->hidden));
+			packed_tile(job, job->area.packed, tile, args->hidden));
 	}
 }
 
@@ -369,8 +373,7 @@ static void update_tile(struct work *work, const struct gemm_tile *tile,
 static void store_hidden(struct work *work, size_t n, uint32_t width)
 {
 	const struct job *job = work->job;
-	size_t inter = job->args->inter;
-	size_t row_bytes = gemm_row_bytes(job->form, inter);
+	uint32_t inter = job->args->inter;
 	float *sum = work->sum[0];
 
 	for (uint32_t t = 0; t < work->tile_count; t++) {
@@ -384,7 +387,7 @@ static void store_hidden(struct work *work, size_t n, uint32_t width)
 				vec_load(sum), vec_load(sum + PANEL_ROWS));
 		FAST(gemm_put)
 		(job->form, row, tile->count, inter, n,
-			job->area.hidden + tile->first * row_bytes);
+			packed_tile(job, job->area.hidden, tile, inter));
 	}
 }
 

@@ -66,16 +66,6 @@ bool amx_works(void)
 #define PANEL_0 6
 #define PANEL_1 7
 
-/* LDTILECFG's operand. */
-struct tile_config {
-	uint8_t palette, start;
-	uint8_t reserved[14];
-	uint16_t line_bytes[16];
-	uint8_t rows[16];
-};
-
-_Static_assert(sizeof(struct tile_config) == 64, "as the processor reads it");
-
 /* Lines, a row's parts, of the first and of the second register. */
 struct shape {
 	uint32_t lines[2];
@@ -97,7 +87,7 @@ static _Thread_local uint32_t configured;
 
 KERNEL_FN void configure(uint32_t rows, struct shape shape)
 {
-	struct tile_config config = {.palette = 1};
+	struct amx_tile_config config = {.palette = 1};
 
 	if (rows == configured)
 		return;
@@ -121,7 +111,7 @@ struct step {
 	struct shape shape;
 	float (*sum)[GEMM_WIDTH]; /* of each line */
 	bool is_first; /* sets the sums, which later ones add to */
-	bool near; /* fetch the weights, a little ahead */
+	bool near; /* of a tile alone: fetch the weights, a little ahead */
 	size_t far_lines; /* for each block, of the next ones; 0 = none */
 	const unsigned char *far[2];
 };
@@ -297,7 +287,7 @@ static struct blocks chunk_at(const struct gemm_pair *pair, int panels,
 	struct blocks out = {.cols = chunk_cols(pair, k)};
 	bool is_last = k + out.cols == pair->cols;
 
-	out.count = (out.cols + AMX_COLS - 1) / AMX_COLS;
+	out.count = div_up(out.cols, AMX_COLS);
 	for (int p = 0; p < panels; p++) {
 		const unsigned char *panel = pair->panel[p];
 
@@ -362,7 +352,6 @@ static void sweep_chunk(struct step *step, const struct gemm_tile *tiles,
 {
 	size_t far = step->far_lines * LINE_BYTES * step->blocks.count;
 
-	step->near = tile_count == 1;
 	for (uint32_t t = 0; t < tile_count; t++) {
 		uint32_t rows = tiles[t].count;
 
@@ -372,7 +361,6 @@ static void sweep_chunk(struct step *step, const struct gemm_tile *tiles,
 		configure(rows, step->shape);
 		steps[step->shape.lines[1] > 0][panels - 1](step);
 		step->sum += (size_t)rows * AMX_PARTS;
-		step->near = false;
 		for (int p = 0; p < panels && far > 0; p++)
 			step->far[p] += far;
 	}
@@ -404,6 +392,7 @@ static void sweep_tiles(const struct gemm_pair *pair,
 			.blocks = chunk_at(pair, panels, k, filled),
 			.sum = part,
 			.is_first = k == 0,
+			.near = tile_count == 1,
 		};
 
 		plan_far(&step, pair, tile_count, k, panels);

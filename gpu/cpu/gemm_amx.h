@@ -43,6 +43,17 @@
 struct gemm_pair;
 struct gemm_tile;
 
+/* LDTILECFG's operand: eight registers of at most 16 rows of 64 bytes. */
+struct amx_tile_config {
+	uint8_t palette, start;
+	uint8_t reserved[14];
+	uint16_t line_bytes[16];
+	uint8_t rows[16];
+};
+
+_Static_assert(
+	sizeof(struct amx_tile_config) == 64, "as the processor reads it");
+
 /*
  * Has the processor the instructions, and lets the kernel this process use
  * them? Asks the kernel for them, which holds for all threads.
