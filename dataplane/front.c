@@ -141,7 +141,8 @@ static int start_workers(struct front *front, struct error *err)
 		.page_next = front->page_next,
 		.bell = &front->bell,
 		.wake = wake,
-		.wake_arg = front};
+		.wake_arg = front,
+		.awake = front->loop.spin_ns > 0};
 	front->worker_count = front->setup.text_worker_count;
 	memset(front->workers, 0,
 		front->worker_count * sizeof(*front->workers));

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/prefetch.h"
+#include "base/relax.h"
 #include "dataplane/text_worker.h"
 
 #define JOB_BYTES ((size_t)1 << 20)
@@ -23,11 +24,17 @@
  * Of these the notes are shown at once: a turn of the network thread costs as
  * much as an event, and else finds hardly more than one.
  */
-#define SHOWN_JOBS 8
+#define SHOWN_JOBS 16
 #define EVENT_BYTES ((size_t)65536) /* of one job's output, to begin with */
 #define HELP_JOBS 8 /* a thread wakes up in the time of some ten */
 #define HELP_TOKENS 4 /* of one job */
 #define HELP_ROOM_BYTES ((size_t)1 << 20) /* far more than these can say */
+/*
+ * For so long the next job is waited for awake: about what it takes to be
+ * woken. After a wait in vain not again for a hundred times as long.
+ */
+#define AWAKE_NS (60 * NS_PER_US)
+#define AWAKE_AGAIN_NS (100 * AWAKE_NS)
 #define IN_NICE 5 /* tokens of running streams go before new prompts */
 #define LEAD_BYTES 192 /* what an event starts with, mostly */
 #define TEMPLATE_SPARE_BYTES ((size_t)1 << 20)
@@ -82,17 +89,44 @@ struct ends {
 	struct text_ring *jobs, *notes;
 	struct text_bell *bell;
 	pthread_mutex_t *turn; /* let go of while it sleeps; NULL: none */
+	bool awake; /* it may wait so */
+	uint64_t vain_ns; /* when it last did so in vain */
 };
+
+/* The next job if it comes soon, and soon enough of late; else NULL. */
+static const struct text_message *await_job(struct ends *ends)
+{
+	const struct text_message *job;
+	uint64_t from_ns, now_ns;
+
+	if (!ends->awake)
+		return NULL;
+	from_ns = now_ns = mono_now().ns;
+	if (ends->vain_ns && now_ns - ends->vain_ns < AWAKE_AGAIN_NS)
+		return NULL;
+	while (now_ns - from_ns < AWAKE_NS) {
+		relax();
+		job = text_ring_peek(ends->jobs);
+		if (job)
+			return job;
+		now_ns = mono_now().ns;
+	}
+	ends->vain_ns = now_ns;
+	return NULL;
+}
 
 /* The next job; waits. A pause is when the network thread has to know. */
 static const struct text_message *next_job(
-	const struct text_worker *worker, const struct ends *ends)
+	const struct text_worker *worker, struct ends *ends)
 {
 	const struct text_message *job = text_ring_peek(ends->jobs);
 
 	if (job)
 		return job;
 	wake_network(worker->shared, ends->notes);
+	job = await_job(ends);
+	if (job)
+		return job;
 	for (;;) {
 		text_bell_set(ends->bell);
 		job = text_ring_peek(ends->jobs);
@@ -111,8 +145,9 @@ static const struct text_message *next_job(
 static void *in_main(void *arg)
 {
 	struct text_worker *worker = arg;
-	const struct ends ends = {
-		&worker->in_jobs, &worker->in_notes, &worker->in_bell, NULL};
+	struct ends ends = {.jobs = &worker->in_jobs,
+		.notes = &worker->in_notes,
+		.bell = &worker->in_bell};
 	struct text_message note = {.kind = TEXT_PARSED};
 
 	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), IN_NICE);
@@ -163,8 +198,11 @@ static void look_ahead(
 static void *out_main(void *arg)
 {
 	struct text_worker *worker = arg;
-	const struct ends ends = {&worker->out_jobs, &worker->out_notes,
-		&worker->out_bell, &worker->out_turn};
+	struct ends ends = {.jobs = &worker->out_jobs,
+		.notes = &worker->out_notes,
+		.bell = &worker->out_bell,
+		.turn = &worker->out_turn,
+		.awake = worker->shared->awake};
 	uint32_t count = 0;
 
 	pthread_mutex_lock(&worker->out_turn);

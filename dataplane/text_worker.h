@@ -49,6 +49,11 @@ struct text_shared {
 	struct text_bell *bell; /* the network thread's */
 	void (*wake)(void *arg); /* when it has to be woken */
 	void *wake_arg;
+	/*
+	 * There is a core for it: `out` waits awake where jobs come close
+	 * together, which spares the network thread the call that wakes it.
+	 */
+	bool awake;
 };
 
 /* A place in a chain of payload pages. */

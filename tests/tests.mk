@@ -233,6 +233,7 @@ $(call test,front,tests/fake/fake_os.c $(front_test_c),$(allocators))
 $(call test,front_faults,$(front_test_c))
 $(call test,front_adapters,$(front_test_c))
 $(call test,front_run,$(front_test_c))
+$(call test,text_worker,$(front_test_c))
 
 # Control: options, the socket of heddlectl, and a whole node in one process.
 options_c = $(wildcard control/options*.c) base/error.c
@@ -522,7 +523,7 @@ test: $(TRIED)
 
 # What has threads, for ThreadSanitizer.
 THREADED = $(addprefix $(B)/tests/test_,ring mail adapter_table workers reader \
-	golden woven segment null serve live_adapters stream_end front \
+	text_worker golden woven segment null serve live_adapters stream_end front \
 	front_faults front_run front_adapters role_adapter node bench_serve \
 	capture)
 
