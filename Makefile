@@ -47,11 +47,17 @@ ALL = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fno-common \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer \
 	-fno-sanitize-recover=all) \
 	$(shell pkg-config --cflags jansson liburing libpcre2-8 libutf8proc cunit 2>/dev/null)
-LINK = $(if $(SAN),-fsanitize=$(SAN)) -pthread -Wl,-z,relro,-z,now
+LINK = $(if $(SAN),-fsanitize=$(SAN)) -pthread -Wl,-z,relro,-z,now \
+	$(if $(WHOLE),-fno-lto)
 LIBS = -ljansson -luring -lpcre2-8 -lutf8proc -lyaml -lssl -lcrypto -lm
 # Their flags choose a processor and include files: for *_dpdk.c alone.
 DPDK_FLAGS = $(subst -I,-isystem ,$(shell pkg-config --cflags libdpdk 2>/dev/null))
 DPDK_LIBS = $(if $(DPDK),$(shell pkg-config --libs libdpdk))
+
+# The dataplane's files call each other for a few instructions at a time: what is
+# run for its speed links them as one. Tests link the same objects as they are.
+WHOLE := $(if $(SAN)$(findstring clang,$(CC)),,-flto=auto)
+LINK_WHOLE = $(if $(WHOLE),$(filter-out -fno-lto,$(LINK)) $(OPT) $(WHOLE),$(LINK))
 
 # make V=1 shows the commands.
 Q = $(if $(V),,@)
@@ -107,9 +113,11 @@ $(B)/heddlectl: $(call obj,$(heddlectl_c))
 
 $(B)/heddled: $(call obj,$(heddled_c) $(library_c) $(dataplane_c))
 	@echo "  LD $@"
-	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS) $(DPDK_LIBS)
+	$(Q)$(CC) $(LINK_WHOLE) -o $@ $^ $(LIBS) $(DPDK_LIBS)
 
 $(call obj,$(dpdk_c)): ALL += $(DPDK_FLAGS)
+$(call obj,$(dataplane_c) $(base_c)): ALL += \
+	$(if $(WHOLE),$(WHOLE) -ffat-lto-objects)
 
 $(B)/%.c.o: %.c
 	@mkdir -p $(@D)

@@ -29,7 +29,7 @@ heddle_bench_c = $(sort bench/heddle_bench.c bench/arguments.c bench/ask.c \
 
 $(B)/heddle-bench: $(call obj,$(heddle_bench_c))
 	@echo "  LD $@"
-	$(Q)$(CC) $(LINK) -o $@ $^ $(LIBS) $(if $(DPDK),$(DPDK_LIBS) -lrte_net_ring)
+	$(Q)$(CC) $(LINK_WHOLE) -o $@ $^ $(LIBS) $(if $(DPDK),$(DPDK_LIBS) -lrte_net_ring)
 
 # The front end beside a bare loop, 10,000 streams, long prompts, idle
 # connections: a table here and build/bench/frontend.json; some two minutes on a
