@@ -30,6 +30,15 @@ struct dataplane_wire {
 	uint32_t (*buffers_out)(const struct dataplane_wire *wire);
 	void (*close)(struct dataplane_wire *wire);
 	uint64_t lost; /* frames for which there was no room, either way */
+	/*
+	 * Over a veth the kernel takes in a frame within the call that sends
+	 * it. Where `compares`, each burst goes once more to a station that is
+	 * not there, and both have their time, of the calling thread's
+	 * processor: the difference is what the other end's kernel does with
+	 * it behind its driver. Of a packet socket only.
+	 */
+	bool compares;
+	uint64_t taken_ns, untaken_ns;
 };
 
 /* -ENOTSUP (built without DPDK), -ENOMEM, -EIO. */
