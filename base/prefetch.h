@@ -17,10 +17,11 @@
 /* The lines of `size` bytes from `from` on, to be written. */
 static inline void prefetch(const void *from, size_t size)
 {
-	const char *at = from;
+	/* Not a pointer: to add to one that is NULL means nothing. */
+	uintptr_t at = (uintptr_t)from;
 
 	for (size_t i = 0; i < size; i += CACHE_LINE_BYTES)
-		__builtin_prefetch(at + i, 1);
+		__builtin_prefetch((const void *)(at + i), 1);
 }
 
 #endif

@@ -42,6 +42,12 @@ else
 	grep -q "no net_memif" "$work/err"
 fi
 verdict memif__is_a_wire $?
+# Both back ends over a veth pair, in a network of its own.
+{ tools/bench/dataplane.sh "$build" "$work/json" --parts cost --streams 16 \
+	--seconds 0.2 --rounds 1 --quiet >"$work/out" 2>"$work/err" || [ $? = 1 ]; } &&
+	cat "$work/out" &&
+	figures 'v["veth.net.s16"] > 0 and v["kernel.net.s16"] > 0 and v["kernel.receive.s16"] > 0 and v["kernel.text.s16"] > 0'
+verdict veth__the_kernel_is_measured_beside $?
 bench --parts exact --exact 300 && figures 'v["exact"] == 300'
 verdict exact__each_stream_is_as_it_is_alone $?
 bench --parts idle --idle 3000 && cat "$work/out" && figures 'v["idle_held"] == 3064'
