@@ -12,7 +12,7 @@ struct dataplane_session {
 	struct dataplane_place place;
 	uint32_t parts; /* bits */
 	double seconds; /* of a measurement */
-	uint32_t rounds; /* of cost, whose medians are told */
+	uint32_t rounds; /* of cost and attack, whose medians are told */
 	double rate; /* events a second, where they are paced */
 	uint32_t streams[8], stream_count; /* sizes of load */
 	uint32_t exact, idle, many, soak_streams;

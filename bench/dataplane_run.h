@@ -2,8 +2,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What:    one of five ways from a client to the dataplane: a ring in memory,
- *          the same with TLS, shared memory (memif), DPDK's af_packet on one end of a veth pair, or the kernel's sockets
- *          on the same end; the client is the same, at the other end.
+ *          the same with TLS, shared memory (memif), DPDK's af_packet on one
+ *          end of a veth pair, or the kernel's sockets on the same end; the
+ *          client is the same, at the other end.
  * Latency: from the moment a token was published in its ring to the moment its
  *          event was found at the client's end of the wire.
  * Threads: one.
