@@ -290,9 +290,16 @@ static void check_interface(
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return;
-	if (ioctl(fd, SIOCGIFFLAGS, &request) == 0 &&
-		!(request.ifr_flags & IFF_UP))
-		lack(l, "%s is down: ip link set %s up", name, name);
+	if (ioctl(fd, SIOCGIFFLAGS, &request) == 0) {
+		if (!(request.ifr_flags & IFF_UP))
+			lack(l, "%s is down: ip link set %s up", name, name);
+		/* The switch would take that port for the one in use. */
+		if (link->port.standby[0] && !(request.ifr_flags & IFF_NOARP))
+			lack(l,
+				"the kernel answers ARP on %s, with the MAC "
+				"of both ports: ip link set %s arp off",
+				name, name);
+	}
 	if (ioctl(fd, SIOCGIFMTU, &request) == 0 &&
 		request.ifr_mtu < (int)link->port.mtu_bytes)
 		lack(l, "the MTU of %s is %d: ip link set %s mtu %u", name,

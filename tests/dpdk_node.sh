@@ -168,6 +168,9 @@ if [ "$kind" = af_packet ]; then
 	refuses "the kernel has 10.9.0.1 on wire0 too" \
 		--nic-device net_af_packet0,iface=wire0 --nic-address 10.9.0.1/24
 	verdict check__an_address_that_the_kernel_has $?
+	refuses "ip link set nic0 arp off" --nic-standby net_af_packet1,iface=wire0 &&
+		grep -qF "the kernel answers ARP on wire0, with the MAC of both ports" "$work/err"
+	verdict check__ports_that_the_kernel_answers_by $?
 fi
 
 # --- two nodes, the same answers ------------------------------------------------------
@@ -598,6 +601,7 @@ lay_switch() {
 		ip addr flush dev wire0 && ip link set wire0 master switch0 && ip link set wire1 master switch0 &&
 		ip addr add 10.9.0.1/24 dev switch0 && ip addr add fd09::1/64 dev switch0 nodad &&
 		ip link set nic1 up && ip link set wire1 up && ip link set switch0 up &&
+		ip link set nic0 arp off && ip link set nic1 arp off &&
 		ethtool -K wire1 tx off && ethtool -K switch0 tx off
 }
 # Tokens that waited together may be in one event: the text counts.
