@@ -80,6 +80,16 @@ static void end_input(
 	net_input(servers[at].net, frame, length, false, clock_of(at));
 }
 
+static void serve_here(void)
+{
+	struct tcp_case *c = &servers[here];
+
+	case_serve(c);
+	for (uint32_t i = 0; i < c->stream_count; i++)
+		if (c->streams[i].closed_count && ended_at[i] == 2)
+			ended_at[i] = here;
+}
+
 static void end_poll(void *arg, struct mono now)
 {
 	uint64_t *random = arg;
@@ -89,17 +99,14 @@ static void end_poll(void *arg, struct mono now)
 
 	net_poll(servers[!here].net, clock_of(!here));
 	net_poll(c->net, clock_of(here));
-	case_serve(c);
+	serve_here();
 	net_poll(c->net, clock_of(here));
-	for (uint32_t i = 0; i < c->stream_count; i++)
-		if (c->streams[i].closed_count && ended_at[i] == 2)
-			ended_at[i] = here;
 	/* Only what is open can go: half-open ones stay, so wait for them. */
 	for (uint32_t i = 0; i < c->stream_count; i++)
 		handshakes |= c->streams[i].opened_count == 0;
 	if (now.ns < next_move_ns || handshakes)
 		return;
-	case_serve(c);
+	serve_here();
 	move_all();
 	CU_ASSERT_FALSE(tcp_next(servers[!here].tcp, &news));
 	net_poll(servers[here].net, clock_of(here));
