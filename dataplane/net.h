@@ -21,8 +21,8 @@
  *          - Packet-too-big counts only when the TCP header inside belongs
  *            to data in flight (RFC 5927); other ICMP errors are counted and
  *            end no connection. A path's size is kept 10 minutes.
- *          - One frame (at most NET_PENDING_BYTES) waits per neighbour that
- *            is being asked for; TCP repeats what was lost.
+ *          - Small frames (NET_PENDING_BYTES, a dozen that answer a SYN) wait
+ *            per neighbour that is being asked for; TCP repeats what was lost.
  *          - Addresses are the operator's: no router discovery. With
  *            ip6_announce those of IPv6 are checked for duplicates (RFC 4862)
  *            and their groups are reported (RFC 3810).
@@ -46,7 +46,7 @@
 #define NET_MTU_BYTES_MAX 9216
 #define NET_TSO_BYTES_MAX 65000 /* payload of one send */
 #define NET_HEADER_BYTES_MAX 128 /* Ethernet to TCP, with all options */
-#define NET_PENDING_BYTES 256
+#define NET_PENDING_BYTES 1024
 #define NET_NEIGHBOR_COUNT_MAX (1u << 20)
 
 /* What the device has still to do to a frame; all 0 = nothing. */

@@ -7,6 +7,11 @@
  *         use. A table full of others' addresses drops the entry that was
  *         used least recently of the four where the address may be; the
  *         place is chosen by a keyed hash, so nobody can aim at the router's.
+ * Who:    a host with several ports on the link may answer ARP by each, and by
+ *         one of them for an address that is another's: the first answer holds
+ *         for a second, as Linux has it. Our own MAC is never another's: a
+ *         port that stands by has it too, and where the kernel keeps that port
+ *         it answers for the machine's other addresses.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,6 +22,7 @@
 #define ASK_COUNT 3
 #define ASK_NS (1 * NS_PER_S)
 #define REACHABLE_NS (30 * NS_PER_S)
+#define HOLD_NS (1 * NS_PER_S)
 #define STALE_NS (5 * NS_PER_S) /* RFC 4861's DELAY_FIRST_PROBE_TIME */
 #define NEIGHBOR_COUNT 1024
 
@@ -139,20 +145,58 @@ struct net_neighbor *net_neighbor_for(
 	return e;
 }
 
-static void send_pending(struct net_stack *n, struct net_neighbor *e)
+bool net_neighbor_has_room(const struct net_neighbor *e, size_t length)
 {
-	size_t link = net_link_bytes(n), length = e->pending_length;
-	uint8_t *payload;
+	return length + 2 <= sizeof(e->pending) - e->pending_length;
+}
 
-	if (length == 0)
-		return;
-	e->pending_length = 0;
-	payload = net_frame_begin(n, e->mac,
+void net_neighbor_keep(
+	struct net_neighbor *e, const uint8_t *frame, size_t length)
+{
+	uint8_t *at = e->pending + e->pending_length;
+
+	assert(net_neighbor_has_room(e, length));
+	net_put16(at, (uint32_t)length);
+	memcpy(at + 2, frame, length);
+	e->pending_length = (uint16_t)(e->pending_length + 2 + length);
+}
+
+static void send_one(struct net_stack *n, const struct net_neighbor *e,
+	const uint8_t *frame, size_t length)
+{
+	size_t link = net_link_bytes(n);
+	uint8_t *payload = net_frame_begin(n, e->mac,
 		net_is_ip4(&e->address) ? ETHER_IP4 : ETHER_IP6, length - link);
+
 	if (!payload)
 		return;
-	memcpy(payload, e->pending + link, length - link);
+	memcpy(payload, frame + link, length - link);
 	net_frame_send(n, payload, length - link);
+}
+
+static void send_pending(struct net_stack *n, struct net_neighbor *e)
+{
+	uint32_t length;
+
+	for (uint32_t at = 0; at < e->pending_length; at += 2 + length) {
+		length = net_get16(e->pending + at);
+		send_one(n, e, e->pending + at + 2, length);
+	}
+	e->pending_length = 0;
+}
+
+/* One host's, and not ours. */
+static bool is_foreign(const struct net_stack *n, const uint8_t *mac)
+{
+	return !(mac[0] & 1) && memcmp(mac, n->config.mac, 6) != 0;
+}
+
+static bool holds(const struct net_stack *n, const struct net_neighbor *e,
+	const uint8_t *mac)
+{
+	return e->state == NEIGHBOR_KNOWN &&
+	       n->now.ns - e->confirmed_ns < HOLD_NS &&
+	       memcmp(e->mac, mac, sizeof(e->mac)) != 0;
 }
 
 void net_neighbor_heard(struct net_stack *n, const struct net_address *address,
@@ -160,9 +204,8 @@ void net_neighbor_heard(struct net_stack *n, const struct net_address *address,
 {
 	struct net_neighbor *e = find(n, address);
 
-	if (!e && !may_create)
-		return;
-	if (mac[0] & 1)
+	if ((!e && !may_create) || !is_foreign(n, mac) ||
+		(e && holds(n, e, mac)))
 		return;
 	if (!e)
 		e = make(n, address);
@@ -184,8 +227,8 @@ void net_neighbor_suggested(struct net_stack *n,
 {
 	struct net_neighbor *e = find(n, address);
 
-	if ((mac[0] & 1) || (e && e->state != NEIGHBOR_ASKED &&
-				    memcmp(e->mac, mac, 6) == 0))
+	if (!is_foreign(n, mac) || (e && e->state != NEIGHBOR_ASKED &&
+					   memcmp(e->mac, mac, 6) == 0))
 		return;
 	if (!e)
 		e = make(n, address);
@@ -200,7 +243,7 @@ void net_neighbor_advertised(
 	struct net_neighbor *e = find(n, a->address);
 	bool other;
 
-	if (!e || (a->mac && (a->mac[0] & 1)))
+	if (!e || (a->mac && !is_foreign(n, a->mac)))
 		return;
 	if (e->state == NEIGHBOR_ASKED && !a->mac)
 		return;

@@ -117,9 +117,8 @@ int net_out_begin(struct net_stack *n, const struct net_address *to,
 	bool waits = neighbor && neighbor->state == NEIGHBOR_ASKED;
 
 	assert(local < NET_LOCAL_COUNT);
-	if (!neighbor ||
-		(waits && (neighbor->pending_length ||
-				  link + ip + bytes > NET_PENDING_BYTES))) {
+	if (!neighbor || (waits && !net_neighbor_has_room(
+					   neighbor, link + ip + bytes))) {
 		n->counters.out_lost_neighbor++;
 		return -EHOSTUNREACH;
 	}
@@ -199,7 +198,9 @@ void net_out_send(struct net_stack *n, struct net_out *out, size_t bytes,
 		frame_send(n, out->frame, length, &offload);
 		return;
 	}
-	assert(length <= NET_PENDING_BYTES && segment_bytes == 0);
-	memcpy(out->waits->pending, out->frame, length);
-	out->waits->pending_length = (uint16_t)length;
+	/* The port would have cut it; as a whole nobody takes it. */
+	if (segment_bytes > 0)
+		n->counters.out_lost_neighbor++;
+	else
+		net_neighbor_keep(out->waits, out->frame, length);
 }

@@ -29,7 +29,8 @@ struct net_neighbor {
 	uint8_t mac[6];
 	uint8_t state; /* enum net_neighbor_state */
 	uint8_t ask_count;
-	uint16_t pending_length; /* 0 = nothing waits */
+	/* frames that wait, each behind its length in two bytes */
+	uint16_t pending_length;
 	uint8_t pending[NET_PENDING_BYTES];
 };
 
@@ -157,7 +158,14 @@ void net_neighbors_release(struct net_stack *n);
 /* The entry to send by, made if need be; NULL: no room, or none answers. */
 struct net_neighbor *net_neighbor_for(
 	struct net_stack *n, const struct net_address *hop);
-/* `address` has said that it is at `mac`; may_create: it asked us. */
+/* A frame waits for its MAC: is there room, and put it there. */
+bool net_neighbor_has_room(const struct net_neighbor *e, size_t length);
+void net_neighbor_keep(
+	struct net_neighbor *e, const uint8_t *frame, size_t length);
+/*
+ * `address` has said that it is at `mac`; may_create: it asked us. What another
+ * has said of it within a second holds.
+ */
 void net_neighbor_heard(struct net_stack *n, const struct net_address *address,
 	const uint8_t *mac, bool may_create);
 /*

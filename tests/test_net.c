@@ -24,6 +24,7 @@ struct bench {
 
 static struct bench b;
 static bool announce; /* what the next one is made with */
+static const uint8_t other_mac[6] = {2, 0, 0, 0, 0, 9};
 
 /* Bytes of a literal, not a text. */
 static void put_bytes(uint8_t *to, const char *bytes, size_t count)
@@ -220,19 +221,31 @@ static void test_arp__asks_thrice_then_gives_up(void)
 
 static void test_arp__what_waited_is_sent(void)
 {
-	uint8_t f[128];
+	/* Frames of 34 more, behind their lengths: all but the last fit. */
+	static const size_t sizes[] = {40, 600, 262, 8};
+	uint8_t f[700];
 
 	begin(0, false);
-	put_echo4(f + 34, 40);
-	input(f, put_ip4(f, IP_ICMP4, NULL, 0, 40));
+	for (int i = 0; i < 4; i++) {
+		put_echo4(f + 34, sizes[i]);
+		input(f, put_ip4(f, IP_ICMP4, NULL, 0, sizes[i]));
+	}
+	CU_ASSERT_EQUAL_FATAL(b.count, 1);
+	CU_ASSERT_EQUAL(net_stack_counters(b.net)->out_lost_neighbor, 1);
 	/* An answer that nobody asked for is no answer; this one was. */
 	input(f, put_arp(f, 2, peer_ip4, server_ip4));
-	CU_ASSERT_EQUAL_FATAL(b.count, 2);
-	CU_ASSERT_EQUAL(b.lengths[1], 74);
-	CU_ASSERT_EQUAL(memcmp(b.frames[1], peer_mac, 6), 0);
-	CU_ASSERT_EQUAL(b.frames[1][34], 0);
-	CU_ASSERT_EQUAL(peer_checksum(0, b.frames[1] + 34, 40), 0);
-	CU_ASSERT_EQUAL(peer_checksum(0, b.frames[1] + 14, 20), 0);
+	CU_ASSERT_EQUAL_FATAL(b.count, 4);
+	for (uint32_t i = 1; i < 4; i++) {
+		CU_ASSERT_EQUAL(b.lengths[i], 34 + sizes[i - 1]);
+		CU_ASSERT_EQUAL(memcmp(b.frames[i], peer_mac, 6), 0);
+		CU_ASSERT_EQUAL(b.frames[i][34], 0);
+		CU_ASSERT_EQUAL(
+			peer_checksum(0, b.frames[i] + 34, sizes[i - 1]), 0);
+		CU_ASSERT_EQUAL(peer_checksum(0, b.frames[i] + 14, 20), 0);
+	}
+	/* And once. */
+	input(f, put_arp(f, 2, peer_ip4, server_ip4));
+	CU_ASSERT_EQUAL(b.count, 4);
 	end();
 }
 
@@ -270,6 +283,35 @@ static void test_arp__strangers_do_not_fill_the_table(void)
 	input(f, put_ip4(f, IP_ICMP4, NULL, 0, 40));
 	CU_ASSERT_EQUAL_FATAL(b.count, 1);
 	CU_ASSERT_EQUAL(net_get16(b.frames[0] + 12), ETHER_IP4);
+	end();
+}
+
+/* The same host by its other port, or by one that shares our MAC. */
+static void test_arp__first_answer_holds(void)
+{
+	struct net_address peer = net_ip4(peer_ip4);
+	const struct net_neighbor *e;
+	uint8_t f[64];
+
+	begin(0, false);
+	e = net_neighbor_for(b.net, &peer);
+	put_arp(f, 2, peer_ip4, server_ip4);
+	memcpy(f + 22, server_mac, 6);
+	input(f, 42);
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_ASKED);
+	input(f, put_arp(f, 2, peer_ip4, server_ip4));
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_KNOWN);
+	memcpy(f + 22, other_mac, 6);
+	input(f, 42);
+	CU_ASSERT_EQUAL(memcmp(e->mac, peer_mac, 6), 0);
+	/* A second later it has moved; to us it never does. */
+	pass_time(NS_PER_S);
+	input(f, 42);
+	CU_ASSERT_EQUAL(memcmp(e->mac, other_mac, 6), 0);
+	pass_time(NS_PER_S);
+	memcpy(f + 22, server_mac, 6);
+	input(f, 42);
+	CU_ASSERT_EQUAL(memcmp(e->mac, other_mac, 6), 0);
 	end();
 }
 
@@ -644,7 +686,6 @@ static void test_ip6__extension_headers_by_rule(void)
 /* --- IPv6: our own addresses, and what neighbours say of theirs --- */
 
 static const uint8_t everyone[16] = {0xff, 2, [15] = 1};
-static const uint8_t other_mac[6] = {2, 0, 0, 0, 0, 9};
 
 static size_t put_advertisement(uint8_t *f, const uint8_t *to, uint8_t flags,
 	const uint8_t *target, const uint8_t *mac)
@@ -876,6 +917,8 @@ static void test_nd__advertisements_by_rule(void)
 	begin(0, false);
 	e = net_neighbor_for(b.net, &peer);
 	CU_ASSERT_EQUAL(e->state, NEIGHBOR_ASKED);
+	input(f, put_advertisement(f, server_ip6, 0x60, peer_ip6, server_mac));
+	CU_ASSERT_EQUAL(e->state, NEIGHBOR_ASKED);
 	input(f, put_advertisement(f, server_ip6, 0x60, peer_ip6, NULL));
 	CU_ASSERT_EQUAL(e->state, NEIGHBOR_ASKED);
 	/* Nobody was asked by a group, so nobody answers one. */
@@ -947,6 +990,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(arp__what_waited_is_sent),
 	SUITE_CASE(arp__entries_age),
 	SUITE_CASE(arp__strangers_do_not_fill_the_table),
+	SUITE_CASE(arp__first_answer_holds),
 	SUITE_CASE(route__others_are_reached_by_the_gateway),
 	SUITE_CASE(ethernet__only_what_is_ours),
 	SUITE_CASE(vlan__tags_are_kept_to),
