@@ -63,6 +63,9 @@ static void set_locals(struct net_stack *n)
 	n->local[NET_LOCAL_LINK] = link_local(c->mac);
 	n->local_set[NET_LOCAL_IP6] = !is_zero(c->ip6, 16);
 	n->local_set[NET_LOCAL_LINK] = n->local_set[NET_LOCAL_IP6];
+	n->gateways_unasked =
+		(uint8_t)(!is_zero(c->gateway4, 4) << NET_LOCAL_IP4 |
+			  !is_zero(c->gateway6, 16) << NET_LOCAL_IP6);
 }
 
 int net_stack_create(const struct net_config *config, struct mono now,
@@ -268,6 +271,7 @@ void net_expire(struct net_stack *n, struct mono now)
 {
 	set_now(n, now);
 	net_announce_poll(n);
+	net_gateways_poll(n);
 	net_neighbors_poll(n);
 	tcp_expire(n->tcp);
 }

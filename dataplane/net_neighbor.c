@@ -289,3 +289,20 @@ void net_neighbors_poll(struct net_stack *n)
 	}
 	n->neighbor_due_ns = next;
 }
+
+void net_gateways_poll(struct net_stack *n)
+{
+	if (n->gateways_unasked == 0)
+		return;
+	for (uint32_t i = NET_LOCAL_IP4; i <= NET_LOCAL_IP6; i++) {
+		struct net_address gateway =
+			i == NET_LOCAL_IP4 ? net_ip4(n->config.gateway4)
+					   : net_ip6(n->config.gateway6);
+
+		if (!(n->gateways_unasked & 1u << i) ||
+			n->ip6_states[i] != NET_IP6_READY)
+			continue;
+		n->gateways_unasked &= (uint8_t) ~(1u << i);
+		(void)net_neighbor_for(n, &gateway);
+	}
+}

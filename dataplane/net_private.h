@@ -54,6 +54,7 @@ struct net_stack {
 	uint8_t ip6_states[NET_LOCAL_COUNT]; /* enum net_ip6_state */
 	bool announce_asked; /* the solicitations of the check are out */
 	bool report_asked; /* the next report answers a query */
+	uint8_t gateways_unasked; /* a bit for each enum net_local */
 	uint8_t reports_left;
 	uint64_t announce_due_ns, report_due_ns;
 	struct siphash_key table_key;
@@ -184,6 +185,8 @@ void net_neighbor_advertised(
 void net_neighbor_suggested(struct net_stack *n,
 	const struct net_address *address, const uint8_t *mac);
 void net_neighbors_poll(struct net_stack *n);
+/* Gateways are asked for as soon as we may: nobody waits for them then. */
+void net_gateways_poll(struct net_stack *n);
 
 /* --- net_arp.c, net_nd.c --- */
 /* told: another stack has answered. */

@@ -60,6 +60,8 @@ static void begin(uint16_t vlan, bool gateway)
 	config.neighbor_count = 16;
 	if (gateway)
 		put_bytes(config.gateway4, "\x0a\0\0\xfe", 4);
+	if (gateway && announce)
+		memcpy(config.gateway6, peer_ip6, 16);
 	config.device =
 		(struct net_device){NULL, frame_get, frame_send, false, 0};
 	CU_ASSERT_EQUAL_FATAL(
@@ -907,6 +909,29 @@ static void test_announce__at_another_place(void)
 	end();
 }
 
+/* Those who connect first do not wait for it. */
+static void test_announce__gateways_are_asked_for_at_once(void)
+{
+	static const uint8_t gateway[4] = {10, 0, 0, 254};
+	uint32_t before;
+
+	announce = true;
+	begin(0, true);
+	announce = false;
+	pass_time(0);
+	CU_ASSERT_EQUAL(net_stack_counters(b.net)->neighbor_asked, 1);
+	CU_ASSERT_EQUAL(net_get16(b.frames[b.count - 1] + 12), ETHER_ARP);
+	CU_ASSERT_EQUAL(memcmp(b.frames[b.count - 1] + 38, gateway, 4), 0);
+	before = b.count;
+	pass_time(NS_PER_MS);
+	CU_ASSERT_EQUAL(b.count, before);
+	/* The other when there is an address to ask by. */
+	pass_time(NS_PER_S);
+	CU_ASSERT_EQUAL(sent_count(ICMP6_SOLICIT, 54), 3);
+	CU_ASSERT_EQUAL(net_stack_counters(b.net)->neighbor_asked, 3);
+	end();
+}
+
 /* RFC 4861, 7.2.5. */
 static void test_nd__advertisements_by_rule(void)
 {
@@ -1007,6 +1032,7 @@ static const struct suite_case cases[] = {
 	SUITE_CASE(announce__a_duplicate_is_never_used),
 	SUITE_CASE(announce__routers_may_ask_for_groups),
 	SUITE_CASE(announce__at_another_place),
+	SUITE_CASE(announce__gateways_are_asked_for_at_once),
 	SUITE_CASE(nd__advertisements_by_rule),
 	SUITE_CASE(nd__who_asks_has_proved_nothing),
 	SUITE_CASE(create__refuses_by_name),
