@@ -14,7 +14,11 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/bpf.h>
+#include <linux/capability.h>
 
 #include "control/node_setup.h"
 
@@ -336,6 +340,79 @@ static void check_raw_socket(struct lacks *l)
 			strerror(errno));
 }
 
+/* What loads a program for packets, and finds one that is loaded; -errno. */
+static int try_programs(void)
+{
+	const struct bpf_insn pass[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = XDP_PASS},
+		{.code = BPF_JMP | BPF_EXIT}};
+	union bpf_attr load, find;
+	long fd;
+	int rc;
+
+	memset(&load, 0, sizeof(load));
+	memset(&find, 0, sizeof(find));
+	load.prog_type = BPF_PROG_TYPE_XDP;
+	load.insn_cnt = sizeof(pass) / sizeof(pass[0]);
+	load.insns = (uintptr_t)pass;
+	load.license = (uintptr_t) "Apache-2.0";
+	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+	if (fd < 0)
+		return -errno;
+	rc = syscall(SYS_bpf, BPF_PROG_GET_NEXT_ID, &find, sizeof(find))
+		     ? -errno
+		     : 0;
+	close((int)fd);
+	return rc;
+}
+
+static bool is_capable(uint32_t capability)
+{
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[2];
+
+	return syscall(SYS_capget, &head, sets) == 0 &&
+	       (sets[CAP_TO_INDEX(capability)].effective &
+		       CAP_TO_MASK(capability));
+}
+
+static void check_locked(struct lacks *l)
+{
+	struct rlimit locked;
+
+	if (!is_capable(CAP_IPC_LOCK) &&
+		getrlimit(RLIMIT_MEMLOCK, &locked) == 0 &&
+		locked.rlim_cur < HUGE_BYTES_WANTED)
+		lack(l,
+			"only %llu KiB may be locked: ulimit -l unlimited, or "
+			"LimitMEMLOCK=infinity",
+			(unsigned long long)locked.rlim_cur / 1024);
+}
+
+/* A user namespace gives no right to load a program. */
+static void check_xdp(struct lacks *l)
+{
+	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0), rc;
+
+	if (fd < 0 && errno == EAFNOSUPPORT) {
+		lack(l, "the kernel has no AF_XDP (CONFIG_XDP_SOCKETS): take "
+			"net_af_packet0");
+		return;
+	}
+	rc = fd < 0 ? -errno : try_programs();
+	if (fd >= 0)
+		close(fd);
+	if (rc)
+		lack(l,
+			"AF_XDP loads a program into the kernel (%s): run as "
+			"root or with AmbientCapabilities=CAP_NET_RAW "
+			"CAP_NET_ADMIN CAP_SYS_ADMIN, which are given up when "
+			"the port is open, or take net_af_packet0",
+			strerror(-rc));
+	check_locked(l);
+}
+
 static void check_tap(struct lacks *l)
 {
 	if (access("/dev/net/tun", R_OK | W_OK))
@@ -358,7 +435,6 @@ static const char *link_name(const char *path, char target[256])
 static void check_vfio(struct lacks *l, const char *place, bool hugepages)
 {
 	char path[96], target[256];
-	struct rlimit locked;
 	const char *group;
 
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group",
@@ -379,12 +455,7 @@ static void check_vfio(struct lacks *l, const char *place, bool hugepages)
 	if (group[0] && access(path, R_OK | W_OK))
 		lack(l, "%s: %s: deploy/nic-setup bind --owner USER %s", path,
 			strerror(errno), place);
-	if (geteuid() != 0 && getrlimit(RLIMIT_MEMLOCK, &locked) == 0 &&
-		locked.rlim_cur < HUGE_BYTES_WANTED)
-		lack(l,
-			"only %llu KiB may be locked: ulimit -l unlimited, or "
-			"LimitMEMLOCK=infinity",
-			(unsigned long long)locked.rlim_cur / 1024);
+	check_locked(l);
 }
 
 /* A card has to be with vfio-pci, or with the one driver that shares. */
@@ -427,11 +498,16 @@ static void check_core(struct lacks *l, int32_t core)
 static void check_device(
 	struct lacks *l, const struct stream_nic_link *link, const char *device)
 {
-	if (strncmp(device, "net_af_packet", 13) == 0 ||
-		strncmp(device, "net_af_xdp", 10) == 0) {
+	bool packet = strncmp(device, "net_af_packet", 13) == 0,
+	     xdp = strncmp(device, "net_af_xdp", 10) == 0;
+
+	if (packet || xdp)
 		check_interface(l, link, device);
+	if (packet) {
 		check_pairs(l, link, device);
 		check_raw_socket(l);
+	} else if (xdp) {
+		check_xdp(l);
 	} else if (strncmp(device, "net_tap", 7) == 0) {
 		check_tap(l);
 	} else if (strncmp(device, "net_", 4) != 0) {

@@ -1,12 +1,13 @@
 #!/bin/bash
 # dpdk_node.sh - a node over a polled port, beside one over the kernel's sockets
 # SPDX-License-Identifier: Apache-2.0
-# usage: tests/dpdk_node.sh BUILD af_packet|tap   (ends with the line that
-# tests/run.sh reads)
+# usage: tests/dpdk_node.sh BUILD af_packet|af_xdp|tap   (ends with the line
+# that tests/run.sh reads)
 # Everything is in a network namespace of its own, which takes no privilege
-# where user namespaces are allowed. af_packet: the port is one end of a veth
-# pair, curl is at the other. tap: the port makes its interface itself, and has
-# off-loads in software, checksums and cuts of segments.
+# where user namespaces are allowed; af_xdp loads a program into the kernel, and
+# does. af_packet, af_xdp: the port is one end of a veth pair, curl is at the
+# other. tap: the port makes its interface itself, and has off-loads in
+# software, checksums and cuts of segments.
 set -u
 build=$1 kind=$2
 . tests/openai_venv.sh
@@ -19,6 +20,7 @@ if [ -z "${HEDDLE_TEST_INSIDE:-}" ]; then
 	done
 	get_openai >/dev/null 2>&1 # what is out of reach inside
 	for flags in -Urn -n; do
+		[ "$kind$flags" = af_xdp-Urn ] && continue
 		unshare "$flags" true 2>/dev/null &&
 			HEDDLE_TEST_INSIDE=1 exec unshare "$flags" "$0" "$@"
 	done
@@ -41,8 +43,8 @@ shown="out err polled.log"
 # --- the network ----------------------------------------------------------------------
 ip link set lo up
 case $kind in
-af_packet)
-	device=net_af_packet0,iface=nic0
+af_packet | af_xdp)
+	device=net_${kind}0,iface=nic0 standby=net_${kind}1,iface=nic1
 	ip link add nic0 type veth peer name wire0 || exit 1
 	# The port's end is not the kernel's: no address of its own there.
 	echo 1 >/proc/sys/net/ipv6/conf/nic0/disable_ipv6
@@ -62,7 +64,7 @@ esac
 # whoever takes it from there, and that end is ours: it has to fill them in.
 lay_wire() {
 	# A tap has the port's own address of the link; two cannot.
-	[ "$kind" = af_packet ] || ip link set $wire address 0a:00:00:00:00:01
+	[ "$kind" != tap ] || ip link set $wire address 0a:00:00:00:00:01
 	ip addr replace 10.9.0.1/24 dev $wire
 	ip addr replace fd09::1/64 dev $wire nodad
 	ip link set $wire up
@@ -82,12 +84,12 @@ over_port=(env RUNTIME_DIRECTORY="$work" HEDDLE_LISTEN='*:8000' HEDDLE_NIC_DEVIC
 	--admin 127.0.0.1:8001 --control "$work/polled.socket")
 # The tap cuts where its MTU has room for a frame's head too.
 start_polled() {
-	[ "$kind" = af_packet ] || set -- --nic-mtu 1400 "$@"
+	[ "$kind" != tap ] || set -- --nic-mtu 1400 "$@"
 	: >"$work/polled.log"
 	"${over_port[@]}" --null-step-us 200 "$@" 2>"$work/polled.log" &
 	polled=$!
 	eventually logged "ready: " polled.log || return 1
-	[ "$kind" = af_packet ] || lay_wire
+	[ "$kind" != tap ] || lay_wire
 }
 end_polled() {
 	local ending=$polled
@@ -127,6 +129,10 @@ if grep -q "this build has no DPDK" "$work/err"; then
 	echo "SKIP: this build has no DPDK"
 	exit 77
 fi
+if [ "$kind" = af_xdp ] && grep -q AF_XDP "$work/err"; then
+	echo "SKIP: $(cat "$work/err")"
+	exit 77
+fi
 [ "$status" = 0 ] && grep -qx "configuration OK" "$work/out"
 verdict check__good $?
 refuses "there is no interface eth99 here" --nic-device net_af_packet0,iface=eth99
@@ -159,7 +165,7 @@ if [ -n "$card" ]; then
 else
 	echo "  SKIP: no device on a PCI bus here"
 fi
-if [ "$kind" = af_packet ]; then
+if [ "$kind" != tap ]; then
 	ip link set nic0 down
 	refuses "nic0 is down: ip link set nic0 up" --nic-mtu 9000 &&
 		grep -qF "the MTU of nic0 is 1500" "$work/err"
@@ -171,6 +177,11 @@ if [ "$kind" = af_packet ]; then
 	refuses "ip link set nic0 arp off" --nic-standby net_af_packet1,iface=wire0 &&
 		grep -qF "the kernel answers ARP on wire0, with the MAC of both ports" "$work/err"
 	verdict check__ports_that_the_kernel_answers_by $?
+fi
+if [ "$kind" = af_xdp ]; then
+	unshare -Ur "${over_port[@]}" --check >"$work/out" 2>"$work/err"
+	[ $? = 1 ] && grep -qF "AF_XDP loads a program into the kernel" "$work/err"
+	verdict check__a_program_may_be_loaded $?
 fi
 
 # --- two nodes, the same answers ------------------------------------------------------
@@ -356,7 +367,7 @@ assert stats["ipackets"] > 100
 END
 verdict telemetry__answers $?
 dropped_since() { [ "$(metric heddle_nic_lost_total in_tcp)" -gt "$1" ]; }
-if [ "$kind" = af_packet ]; then
+if [ "$kind" != tap ]; then
 	before=$(metric heddle_nic_lost_total in_tcp)
 	ethtool -K wire0 tx on >/dev/null 2>&1
 	curl -sS -m 2 "$api/v1/models" >"$work/out" 2>"$work/err"
@@ -380,7 +391,7 @@ again() {
 	local pid
 	pid=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p')
 	[ "${pid:-0}" != 0 ] && [ "$pid" != "$front" ] || return 1
-	[ "$kind" = af_packet ] || lay_wire 2>/dev/null
+	[ "$kind" != tap ] || lay_wire 2>/dev/null
 	serves
 }
 eventually again
@@ -433,46 +444,47 @@ all_same() { # FOLDER EXPECTED
 	echo "$differ streams differ" >"$work/out"
 	[ "$differ" = 0 ]
 }
-start_polled --nic-queues 2 && eventually serves
-verdict queues__start $?
-many queues "$api"
-all_same queues plain
-verdict queues__streams_at_once_same $?
-read -r first second <<<"$(of_loops heddle_poll_bursts_total)"
-echo "$first and $second bursts" >"$work/out"
-# Frames that are for all loops are a handful; streams are more.
-[ "$first" -gt 20 ] && [ "$second" -gt 20 ]
-verdict queues__both_loops_served $?
-same /v1/completions --data-binary "@$work/long" && grep -qx 200 "$work/out" &&
-	same /v1/completions -d '{"model":"mock","prompt":["a","b","c","d"],"n":8,"seed":5,"max_tokens":4000,"ignore_eos":true}' &&
-	[ "$(wc -c <"$work/out")" -gt 300000 ]
-verdict queues__large_prompt_and_answer_same $?
-curl -sS -m 60 http://127.0.0.1:8001/metrics 2>"$work/err" | grep -a '^heddle_nic' >"$work/out"
-[ "$(metric heddle_nic_handed_total)" -gt 0 ] && [ "$(metric heddle_nic_link_up)" = 1 ] &&
-	[ "$(metric heddle_nic_ports)" = 1 ] && [ "$(metric heddle_nic_lost_total handed)" = 0 ] &&
-	[ "$(metric heddle_nic_lost_total out_port)" = 0 ]
-verdict queues__metrics_of_the_port $?
-ctl stat && grep -q "^loop 0 of the dataplane (nic: dpdk)" "$work/out" && grep -q "^loop 1 of the dataplane (nic: dpdk)" "$work/out"
-verdict queues__stat_of_each $?
-# Of each address some connection goes to each loop.
-both_ip6() {
-	local before after
-	before=$(of_loops heddle_poll_bursts_total)
-	for _ in $(seq 16); do
-		curl -sS -g -m 5 'http://[fd09::2]:8000/v1/models' >"$work/out" 2>"$work/err" || return 1
-		grep -q '"id":"mock"' "$work/out" || return 1
+several_queues() {
+	start_polled --nic-queues 2 && eventually serves
+	verdict queues__start $?
+	many queues "$api"
+	all_same queues plain
+	verdict queues__streams_at_once_same $?
+	read -r first second <<<"$(of_loops heddle_poll_bursts_total)"
+	echo "$first and $second bursts" >"$work/out"
+	# Frames that are for all loops are a handful; streams are more.
+	[ "$first" -gt 20 ] && [ "$second" -gt 20 ]
+	verdict queues__both_loops_served $?
+	same /v1/completions --data-binary "@$work/long" && grep -qx 200 "$work/out" &&
+		same /v1/completions -d '{"model":"mock","prompt":["a","b","c","d"],"n":8,"seed":5,"max_tokens":4000,"ignore_eos":true}' &&
+		[ "$(wc -c <"$work/out")" -gt 300000 ]
+	verdict queues__large_prompt_and_answer_same $?
+	curl -sS -m 60 http://127.0.0.1:8001/metrics 2>"$work/err" | grep -a '^heddle_nic' >"$work/out"
+	[ "$(metric heddle_nic_handed_total)" -gt 0 ] && [ "$(metric heddle_nic_link_up)" = 1 ] &&
+		[ "$(metric heddle_nic_ports)" = 1 ] && [ "$(metric heddle_nic_lost_total handed)" = 0 ] &&
+		[ "$(metric heddle_nic_lost_total out_port)" = 0 ]
+	verdict queues__metrics_of_the_port $?
+	ctl stat && grep -q "^loop 0 of the dataplane (nic: dpdk)" "$work/out" && grep -q "^loop 1 of the dataplane (nic: dpdk)" "$work/out"
+	verdict queues__stat_of_each $?
+	# Of each address some connection goes to each loop.
+	both_ip6() {
+		local before after
+		before=$(of_loops heddle_poll_bursts_total)
+		for _ in $(seq 16); do
+			curl -sS -g -m 5 'http://[fd09::2]:8000/v1/models' >"$work/out" 2>"$work/err" || return 1
+			grep -q '"id":"mock"' "$work/out" || return 1
+		done
+		after=$(of_loops heddle_poll_bursts_total)
+		[ "${before% *}" -lt "${after% *}" ] && [ "${before#* }" -lt "${after#* }" ]
+	}
+	eventually both_ip6
+	verdict queues__ip6 $?
+	ctl capture start "$work/queues.pcap" && grep -qx "state: running" "$work/out"
+	for i in $(seq 16); do
+		curl -sS -m 60 "$api/v1/models" -o /dev/null 2>>"$work/err"
 	done
-	after=$(of_loops heddle_poll_bursts_total)
-	[ "${before% *}" -lt "${after% *}" ] && [ "${before#* }" -lt "${after#* }" ]
-}
-eventually both_ip6
-verdict queues__ip6 $?
-ctl capture start "$work/queues.pcap" && grep -qx "state: running" "$work/out"
-for i in $(seq 16); do
-	curl -sS -m 60 "$api/v1/models" -o /dev/null 2>>"$work/err"
-done
-ctl capture stop && grep -qx "state: stopped" "$work/out" && grep -qx "dropped: 0" "$work/out" &&
-	python3 - "$work/queues.pcap" >"$work/out" 2>"$work/err" <<'END'
+	ctl capture stop && grep -qx "state: stopped" "$work/out" && grep -qx "dropped: 0" "$work/out" &&
+		python3 - "$work/queues.pcap" >"$work/out" 2>"$work/err" <<'END'
 import struct, sys
 data = open(sys.argv[1], "rb").read()
 at, asked, answered = 24, set(), set()
@@ -490,32 +502,38 @@ while at < len(data):
 print(len(asked), len(answered))
 assert len(asked) == 16 and asked == answered
 END
-verdict queues__a_capture_of_all $?
-ctl reload && serves
-verdict queues__reload $?
-front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p')
-kill -9 "$front"
-eventually again && many queues_again "$api" && all_same queues_again plain
-verdict queues__killed_serves_again $?
-# Two seconds of steps at least, over both loops, to the end of each.
-begin_streams drain 8 10000
-eventually all_began drain 8 && kill -TERM "$polled" && eventually refused &&
-	grep -q '"error"' "$work/refusal" && wait "${clients[@]}" &&
-	[ "$(grep -l '^data: \[DONE\]' "$work"/drain/* | wc -l)" = 8 ] && wait "$polled"
-status=$?
-polled=
-[ "$status" = 0 ] && ! serves
-verdict queues__drain $?
-if [ "$(nproc)" -ge 2 ]; then
-	cores=$(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0))[:2], sep=",")')
-	start_polled --nic-queues 2 --nic-core "$cores" && eventually serves &&
-		front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p') &&
-		for core in ${cores/,/ }; do
-			grep -qx "Cpus_allowed_list:	$core" /proc/"$front"/task/*/status || break
-		done && grep -hx "Cpus_allowed_list:	$core" /proc/"$front"/task/*/status >"$work/out" && end_polled
-	verdict queues__a_core_each $?
+	verdict queues__a_capture_of_all $?
+	ctl reload && serves
+	verdict queues__reload $?
+	front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p')
+	kill -9 "$front"
+	eventually again && many queues_again "$api" && all_same queues_again plain
+	verdict queues__killed_serves_again $?
+	# Two seconds of steps at least, over both loops, to the end of each.
+	begin_streams drain 8 10000
+	eventually all_began drain 8 && kill -TERM "$polled" && eventually refused &&
+		grep -q '"error"' "$work/refusal" && wait "${clients[@]}" &&
+		[ "$(grep -l '^data: \[DONE\]' "$work"/drain/* | wc -l)" = 8 ] && wait "$polled"
+	status=$?
+	polled=
+	[ "$status" = 0 ] && ! serves
+	verdict queues__drain $?
+	if [ "$(nproc)" -ge 2 ]; then
+		cores=$(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0))[:2], sep=",")')
+		start_polled --nic-queues 2 --nic-core "$cores" && eventually serves &&
+			front=$("$build/heddlectl" --control "$work/polled.socket" info | sed -n 's/^dataplane\.pid: //p') &&
+			for core in ${cores/,/ }; do
+				grep -qx "Cpus_allowed_list:	$core" /proc/"$front"/task/*/status || break
+			done && grep -hx "Cpus_allowed_list:	$core" /proc/"$front"/task/*/status >"$work/out" && end_polled
+		verdict queues__a_core_each $?
+	else
+		echo "  SKIP: one processor"
+	fi
+}
+if [ "$kind" = af_xdp ]; then
+	echo "  SKIP: a veth has one queue for AF_XDP"
 else
-	echo "  SKIP: one processor"
+	several_queues
 fi
 
 # --- TLS ------------------------------------------------------------------------------
@@ -604,6 +622,27 @@ lay_switch() {
 		ip link set nic0 arp off && ip link set nic1 arp off &&
 		ethtool -K wire1 tx off && ethtool -K switch0 tx off
 }
+standby_queues() {
+	# Both queues change places; streams of both loops go on.
+	ip link set nic1 up
+	start_polled --nic-queues 2 --nic-standby "$standby" --null-step-us 2000 &&
+		eventually active_is 0
+	verdict standby__queues_start $?
+	begin_streams over_two_ports 6 1500
+	# A kernel behind a port with our MAC says that the clients are there.
+	eventually all_began over_two_ports 6 && lie_about_clients
+	verdict standby__queues_serve $?
+	ip link set wire0 down
+	eventually active_is 1 && wait "${clients[@]}"
+	verdict standby__queues_take_over $?
+	ask "$other/v1/completions" -d '{"model":"mock","prompt":"a","max_tokens":1500,"seed":9,"stream":true,"ignore_eos":true}' |
+		text_of >"$work/expected"
+	for i in $(seq 6); do
+		text_of <"$work/over_two_ports/$i" | cmp - "$work/expected" || break
+	done >"$work/out" 2>&1
+	[ ! -s "$work/out" ] && [ "$(wc -c <"$work/expected")" -gt 2500 ] && end_polled
+	verdict standby__queues_lose_not_a_byte $?
+}
 lie_about_clients() {
 	ip -o link show nic0 | python3 -c '
 import re, socket, sys
@@ -626,7 +665,7 @@ if [ "$kind" = tap ]; then
 	:
 elif lay_switch >"$work/out" 2>"$work/err"; then
 	# Six seconds of steps: the link goes in the middle.
-	start_polled --nic-standby net_af_packet1,iface=nic1 --null-step-us 2000 && eventually active_is 0 &&
+	start_polled --nic-standby "$standby" --null-step-us 2000 && eventually active_is 0 &&
 		[ "$(metric heddle_nic_ports)" = 2 ]
 	verdict standby__starts $?
 	ask "$api/v1/completions" -d '{"model":"mock","prompt":"a","max_tokens":3000,"seed":9,"stream":true,"ignore_eos":true}' \
@@ -651,25 +690,7 @@ elif lay_switch >"$work/out" 2>"$work/err"; then
 	verdict standby__not_a_byte_is_lost $?
 	[ "$(metric heddle_nic_takeovers_total)" = 2 ] && eventually serves && end_polled
 	verdict standby__ends $?
-	# Both queues change places; streams of both loops go on.
-	ip link set nic1 up
-	start_polled --nic-queues 2 --nic-standby net_af_packet1,iface=nic1 --null-step-us 2000 &&
-		eventually active_is 0
-	verdict standby__queues_start $?
-	begin_streams over_two_ports 6 1500
-	# A kernel behind a port with our MAC says that the clients are there.
-	eventually all_began over_two_ports 6 && lie_about_clients
-	verdict standby__queues_serve $?
-	ip link set wire0 down
-	eventually active_is 1 && wait "${clients[@]}"
-	verdict standby__queues_take_over $?
-	ask "$other/v1/completions" -d '{"model":"mock","prompt":"a","max_tokens":1500,"seed":9,"stream":true,"ignore_eos":true}' |
-		text_of >"$work/expected"
-	for i in $(seq 6); do
-		text_of <"$work/over_two_ports/$i" | cmp - "$work/expected" || break
-	done >"$work/out" 2>&1
-	[ ! -s "$work/out" ] && [ "$(wc -c <"$work/expected")" -gt 2500 ] && end_polled
-	verdict standby__queues_lose_not_a_byte $?
+	[ "$kind" = af_xdp ] || standby_queues
 else
 	echo "  SKIP: this kernel has no bridges"
 fi

@@ -312,7 +312,7 @@ $(B)/tests/test_nic_setup:
 	@chmod +x $@
 
 # heddled over a port that is polled, in a network of its own.
-dpdk_node = $(addprefix $(B)/tests/test_dpdk_node_,af_packet tap)
+dpdk_node = $(addprefix $(B)/tests/test_dpdk_node_,af_packet af_xdp tap)
 TESTS += $(dpdk_node)
 $(dpdk_node): $(B)/tests/test_dpdk_node_%: $(B)/heddled $(B)/heddlectl
 	@mkdir -p $(@D)
