@@ -231,6 +231,17 @@ many() { # FOLDER URL
 	done
 	wait "${clients[@]}"
 }
+# Where all files of one folder are as those of the other.
+all_same() { # FOLDER EXPECTED
+	differ=0
+	for i in $(cd "$work/$1" && ls); do
+		grep -q '^data: \[DONE\]' "$work/$1/$i" &&
+			cmp -s <(normal <"$work/$1/$i") <(normal <"$work/$2/$i") ||
+			differ=$((differ + 1))
+	done
+	echo "$differ streams differ" >"$work/out"
+	[ "$differ" = 0 ]
+}
 # Streams that go on while something happens; the caller waits for `clients`.
 begin_streams() { # FOLDER COUNT TOKENS
 	clients=()
@@ -246,14 +257,7 @@ all_began() { # FOLDER COUNT
 }
 many polled "$api"
 many plain "$other"
-differ=0
-for i in $(seq 64); do
-	grep -q '^data: \[DONE\]' "$work/polled/$i" &&
-		cmp -s <(normal <"$work/polled/$i") <(normal <"$work/plain/$i") ||
-		differ=$((differ + 1))
-done
-echo "$differ of 64 streams differ" >"$work/out"
-[ "$differ" = 0 ]
+all_same polled plain
 verdict streams_at_once__same $?
 
 eventually curl -sS -g -m 5 'http://[fd09::2]:8000/v1/models' >"$work/out" 2>"$work/err" &&
@@ -433,16 +437,12 @@ fi
 of_loops() { # NAME: of the first and of the second loop
 	echo "$(metric "$1" 'loop="0"') $(metric "$1" 'loop="1"')"
 }
-# Where all files of one folder are as those of the other.
-all_same() { # FOLDER EXPECTED
-	differ=0
-	for i in $(cd "$work/$1" && ls); do
-		grep -q '^data: \[DONE\]' "$work/$1/$i" &&
-			cmp -s <(normal <"$work/$1/$i") <(normal <"$work/$2/$i") ||
-			differ=$((differ + 1))
-	done
-	echo "$differ streams differ" >"$work/out"
-	[ "$differ" = 0 ]
+# Frames that are for all loops are a handful; streams are more.
+both_served() {
+	local first second
+	read -r first second <<<"$(of_loops heddle_poll_bursts_total)"
+	echo "$first and $second bursts" >"$work/out"
+	[ "$first" -gt 20 ] && [ "$second" -gt 20 ]
 }
 several_queues() {
 	start_polled --nic-queues 2 && eventually serves
@@ -450,10 +450,7 @@ several_queues() {
 	many queues "$api"
 	all_same queues plain
 	verdict queues__streams_at_once_same $?
-	read -r first second <<<"$(of_loops heddle_poll_bursts_total)"
-	echo "$first and $second bursts" >"$work/out"
-	# Frames that are for all loops are a handful; streams are more.
-	[ "$first" -gt 20 ] && [ "$second" -gt 20 ]
+	both_served
 	verdict queues__both_loops_served $?
 	same /v1/completions --data-binary "@$work/long" && grep -qx 200 "$work/out" &&
 		same /v1/completions -d '{"model":"mock","prompt":["a","b","c","d"],"n":8,"seed":5,"max_tokens":4000,"ignore_eos":true}' &&
@@ -543,7 +540,8 @@ if command -v openssl >/dev/null; then
 		-keyout "$work/tls.key" -out "$work/tls.pem" 2>"$work/err"
 	export CURL_CA_BUNDLE=$work/tls.pem
 	clear=$api api=https://10.9.0.2:8000
-	start_polled --tls-certificate "$work/tls.pem" --tls-key "$work/tls.key" &&
+	tls=(--tls-certificate "$work/tls.pem" --tls-key "$work/tls.key")
+	start_polled "${tls[@]}" &&
 		same /v1/models && same /v1/completions -d "$(completion 7 50 false)"
 	verdict tls__same $?
 	same /v1/completions -d "$(completion 8 200 true)" && grep -q DONE "$work/out" &&
@@ -555,13 +553,7 @@ if command -v openssl >/dev/null; then
 		[ "$(wc -c <"$work/out")" -gt 300000 ]
 	verdict tls__answer_of_many_records_same $?
 	many secret "$api"
-	differ=0
-	for i in $(seq 64); do
-		cmp -s <(normal <"$work/secret/$i") <(normal <"$work/plain/$i") ||
-			differ=$((differ + 1))
-	done
-	echo "$differ of 64 streams differ" >"$work/out"
-	[ "$differ" = 0 ]
+	all_same secret plain
 	verdict tls__streams_at_once_same $?
 	eventually ask -g 'https://[fd09::2]:8000/v1/models' >"$work/out" 2>"$work/err" &&
 		grep -q '"id":"mock"' "$work/out"
@@ -591,6 +583,13 @@ CLIENT
 	fi
 	end_polled
 	verdict tls__ends $?
+	if [ "$kind" != af_xdp ]; then
+		start_polled --nic-queues 2 "${tls[@]}" && eventually serves &&
+			many secret_queues "$api" && all_same secret_queues plain
+		verdict tls__queues_same $?
+		both_served && end_polled
+		verdict tls__queues_end $?
+	fi
 	unset CURL_CA_BUNDLE
 	api=$clear
 else
