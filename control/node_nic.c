@@ -19,6 +19,8 @@
 
 #include <linux/bpf.h>
 #include <linux/capability.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 
 #include "control/node_setup.h"
 
@@ -390,6 +392,37 @@ static void check_locked(struct lacks *l)
 			(unsigned long long)locked.rlim_cur / 1024);
 }
 
+/* DPDK's driver takes queues that send and receive; who names none has one. */
+static void check_channels(
+	struct lacks *l, const struct stream_nic_link *link, const char *device)
+{
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+	struct ifreq request = {.ifr_data = (void *)&channels};
+	uint32_t wanted = link->port.queue_count, has = 1, most = 1;
+	int fd;
+
+	if (!argument_of(device, "iface", request.ifr_name,
+		    sizeof(request.ifr_name)))
+		return;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (ioctl(fd, SIOCETHTOOL, &request) == 0 && channels.max_combined) {
+		has = channels.combined_count;
+		most = channels.max_combined;
+	}
+	close(fd);
+	if (wanted > most)
+		lack(l, "nic-queues: %u, and %s has at most %u for AF_XDP",
+			wanted, request.ifr_name, most);
+	else if (wanted > has)
+		lack(l,
+			"nic-queues: %u, and %s has %u: ethtool -L %s combined "
+			"%u",
+			wanted, request.ifr_name, has, request.ifr_name,
+			wanted);
+}
+
 /* A user namespace gives no right to load a program. */
 static void check_xdp(struct lacks *l)
 {
@@ -507,6 +540,7 @@ static void check_device(
 		check_pairs(l, link, device);
 		check_raw_socket(l);
 	} else if (xdp) {
+		check_channels(l, link, device);
 		check_xdp(l);
 	} else if (strncmp(device, "net_tap", 7) == 0) {
 		check_tap(l);

@@ -182,6 +182,8 @@ if [ "$kind" = af_xdp ]; then
 	unshare -Ur "${over_port[@]}" --check >"$work/out" 2>"$work/err"
 	[ $? = 1 ] && grep -qF "AF_XDP loads a program into the kernel" "$work/err"
 	verdict check__a_program_may_be_loaded $?
+	refuses "nic-queues: 2, and nic0 has at most 1 for AF_XDP" --nic-queues 2
+	verdict check__queues_of_the_interface $?
 fi
 
 # --- two nodes, the same answers ------------------------------------------------------
@@ -428,7 +430,7 @@ verdict core__of_its_own $?
 refuses "2 processors for nic-queues: 3" --nic-queues 3 --nic-core 0,1 &&
 	refuses "processor 0 is given twice" --nic-queues 2 --nic-core 0,0 &&
 	refuses "is no processor" --nic-core 1024 &&
-	refuses "2 loops share 3 connections: each needs two" --nic-queues 2 --connections 3
+	{ [ "$kind" = af_xdp ] || refuses "2 loops share 3 connections: each needs two" --nic-queues 2 --connections 3; }
 verdict check__queues_and_processors $?
 if [ "$kind" = af_packet ]; then
 	refuses "qpairs=3 is not nic-queues: 2" --nic-queues 2 --nic-device "$device,qpairs=3"
